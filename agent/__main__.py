@@ -66,10 +66,10 @@ def main() -> int:
         with _extra_required():
             from netutil.agent.healthcheck import check  # noqa: PLC0415 - a short-lived process
 
-        return check(config.socket)
+        return check(config.sockets.pods)
     _return_freed_memory()
     _silence_grpc()
-    set_up(config.log_level, config.log_format)
+    set_up(config.observability.log_level, config.observability.log_format)
     with _extra_required():
         # Imported here: a wrong flag is reported at once.
         from netutil.agent.lifecycle import Agent  # noqa: PLC0415

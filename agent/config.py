@@ -1,78 +1,344 @@
-"""The flags of `netutil-agent` and their environment variables. A flag wins."""
+"""The configuration of `netutil-agent`: its flags and their environment variables. A flag wins.
+
+A field of a group is a flag. The groups are what the components are built from.
+"""
 
 from __future__ import annotations
 
 import argparse
-import math
 import os
-import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, is_dataclass
 from importlib.metadata import PackageNotFoundError
-from typing import NoReturn
-from urllib.parse import urlsplit
+from typing import Any, NoReturn, TypeVar, get_type_hints
 
-from netutil.agent.device_plugin.resource_name import is_extended_resource_name
-from netutil.agent.listener.unix_socket import MAX_PATH_BYTES
+from netutil.agent.flag_types import (
+    ADDRESS,
+    CGROUP,
+    CLAIMS,
+    COUNT,
+    DIR,
+    FILE,
+    FILE_OR_NONE,
+    FORMAT,
+    LEVEL,
+    NODE,
+    PATH,
+    PATH_OR_NONE,
+    PERCENT,
+    PLUGIN_DIR,
+    POD_SOURCE,
+    RESOURCE,
+    SECONDS,
+    URL,
+    URL_OR_NONE,
+    VERIFY,
+)
 from netutil.agent.observability.build_info import read_build_info
 
-_KUBELET_ROOT = "/var/lib/kubelet"
+T = TypeVar("T")
 SERVICE_ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
+_KUBELET_ROOT = "/var/lib/kubelet"
 _SERVICE_VARIABLES = "KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT"
-# RFC 1123, as Kubernetes checks the names of nodes. It goes into a field selector.
-_NODE = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
-_DEVICE_PLUGIN_SOCKET = "/netutil.sock"
-_POD_SOURCES = ("kubelet", "apiserver", "pods-api", "auto")
+
+
+@dataclass(frozen=True, slots=True)
+class _Surroundings:
+    """What defaults of flags follow from. `kubelet_root` has no slash at its end."""
+
+    environment: Mapping[str, str]
+    kubelet_root: str
+
+
+_Default = str | Callable[[_Surroundings], str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Flag:
+    name: str
+    default: _Default
+    kind: Callable[[str], object]
+    text: str
+
+
+def _flag(name: str, default: _Default, kind: Callable[[str], object], text: str) -> Any:
+    """Return the field that a flag sets; an empty default means "none"."""
+    return field(metadata={"flag": _Flag(name, default, kind, text)})
+
+
+def _kubelet_url(found: _Surroundings) -> str:
+    return f"https://{_bracketed(found.environment.get('NODE_IP') or '127.0.0.1')}:10250"
+
+
+def _apiserver_url(found: _Surroundings) -> str:
+    service = found.environment.get("KUBERNETES_SERVICE_HOST", "")
+    port = found.environment.get("KUBERNETES_SERVICE_PORT") or "443"
+    return f"https://{_bracketed(service)}:{port}" if service else ""
+
+
+def _node_name(found: _Surroundings) -> str:
+    return found.environment.get("NODE_NAME", "")
+
+
+def _below_kubelet_root(path: str) -> _Default:
+    return lambda found: f"{found.kubelet_root}/{path}"
+
+
+@dataclass(frozen=True, slots=True)
+class Sockets:
+    """The Unix sockets that the agent serves."""
+
+    pods: str = _flag("socket", "/run/netutil/net.sock", PATH, "the pods' socket, mode 0666")
+    admin: str = _flag(
+        "admin-socket",
+        "/run/netutil-admin/admin.sock",
+        PATH_OR_NONE,
+        "operator socket; empty: none",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class ApiServer:
+    """Where the API server is, and how the agent logs in there."""
+
+    url: str = _flag(
+        "apiserver-url",
+        _apiserver_url,
+        URL_OR_NONE,
+        "the API server, for pods or claims from there",
+    )
+    ca: str = _flag(
+        "apiserver-ca",
+        f"{SERVICE_ACCOUNT}/ca.crt",
+        FILE,
+        "CA bundle of the API server's certificate",
+    )
+    token: str = _flag(
+        "apiserver-token",
+        f"{SERVICE_ACCOUNT}/token",
+        FILE,
+        "file of the bearer token for the API server",
+    )
+    kubeconfig: str = _flag(
+        "kubeconfig",
+        "",
+        FILE_OR_NONE,
+        "kubeconfig for the API server, by its current context; replaces the three flags above",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class PodSources:
+    """Where the pod list comes from; the kubelet's sources are in `Kubelet`."""
+
+    apiserver: ApiServer
+    kind: str = _flag(
+        "pod-source",
+        "kubelet",
+        POD_SOURCE,
+        "kubelet; apiserver; pods-api (the kubelet's local Pods API); auto (pods-api where its"
+        " socket exists, else kubelet); file:PATH of a PodList",
+    )
+    refresh_seconds: float = _flag(
+        "pod-refresh",
+        "10",
+        SECONDS,
+        "longest age of a fetched pod list while there are callers",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class KubeletApi:
+    """Where the kubelet's HTTP API is, and how the agent logs in there."""
+
+    url: str = _flag(
+        "kubelet-url", _kubelet_url, URL, "the kubelet's API; NODE_IP replaces 127.0.0.1"
+    )
+    ca: str = _flag(
+        "kubelet-ca", f"{SERVICE_ACCOUNT}/ca.crt", FILE, "CA bundle of the kubelet's certificate"
+    )
+    token: str = _flag(
+        "kubelet-token",
+        f"{SERVICE_ACCOUNT}/token",
+        FILE,
+        "file of the bearer token; empty: none",
+    )
+    client_cert: str = _flag("kubelet-client-cert", "", FILE, "client certificate file")
+    client_key: str = _flag("kubelet-client-key", "", FILE, "client key file")
+    verify: str = _flag(
+        "kubelet-verify", "full", VERIFY, "full; ca (chain yes, host name no); none"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Kubelet:
+    """The kubelet of this node: its APIs, and what it has below its root directory."""
+
+    api: KubeletApi
+    root: str = _flag(
+        "kubelet-root",
+        _KUBELET_ROOT,
+        DIR,
+        "the kubelet's --root-dir: the sockets of its APIs and the device metadata are below it",
+    )
+    pods_api: str = _flag(
+        "pods-api",
+        _below_kubelet_root("pods-api/pods-api.sock"),
+        PATH,
+        "socket of the kubelet's Pods API, for --pod-source pods-api and auto",
+    )
+    pod_resources: str = _flag(
+        "pod-resources",
+        _below_kubelet_root("pod-resources/kubelet.sock"),
+        FILE,
+        "PodResources socket",
+    )
+    resource_claims: str = _flag(
+        "resource-claims",
+        "node",
+        CLAIMS,
+        "devices of ResourceClaims: node (device metadata of drivers below --kubelet-root);"
+        " apiserver (that, and the status of claims at the API server); off",
+    )
+    device_plugin: str = _flag(
+        "device-plugin",
+        "",
+        RESOURCE,
+        "extended resource with which the kubelet mounts the socket's directory in containers",
+    )
+    device_plugin_dir: str = _flag(
+        "device-plugin-dir",
+        _below_kubelet_root("device-plugins"),
+        PLUGIN_DIR,
+        "the kubelet's directory of device plugins, for --device-plugin",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """This node: its name, and where its file systems are."""
+
+    node_name: str = _flag(
+        "node-name",
+        _node_name,
+        NODE,
+        "name of this node, for pods or claims from there; else NODE_NAME of the environment",
+    )
+    root: str = _flag("host-root", "/", DIR, "mount point of the host's /sys: DIR/sys")
+    cgroup_root: str = _flag(
+        "cgroup-root",
+        "",
+        CGROUP,
+        "the kubelet's cgroupRoot, if neither /, nor /kubelet, nor above the agent's own cgroup",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Connections:
+    """Limits of open connections."""
+
+    total: int = _flag("max-connections", "4096", COUNT, "open connections in total")
+    per_pod: int = _flag("max-connections-per-pod", "64", COUNT, "open connections of one pod")
+
+
+@dataclass(frozen=True, slots=True)
+class Calls:
+    """Limits of the calls of one pod."""
+
+    in_flight: int = _flag("max-calls-per-pod", "256", COUNT, "calls in flight of one pod")
+    streams: int = _flag(
+        "max-streams-per-pod",
+        "128",
+        COUNT,
+        "streams of one pod: Watch, health, reflection",
+    )
+    per_second: int = _flag(
+        "max-calls-per-second-per-pod", "1000", COUNT, "calls of one pod in a second"
+    )
+    burst: int = _flag(
+        "max-call-burst-per-pod", "2000", COUNT, "calls of one pod at once after a pause"
+    )
+    cost_per_second: int = _flag(
+        "pod-cost-per-second",
+        "10000",
+        COUNT,
+        "cost of one pod beside its calls, in units of one empty HTTP/2 frame",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """Limits of bytes that the agent holds for calls."""
+
+    send_buffer_bytes: int = _flag(
+        "max-send-buffer-bytes", "67108864", COUNT, "unread bytes of large responses, of all pods"
+    )
+    send_buffer_bytes_per_pod: int = _flag(
+        "max-send-buffer-bytes-per-pod",
+        "8388608",
+        COUNT,
+        "unread bytes of large responses, of one pod",
+    )
+    header_bytes: int = _flag(
+        "max-header-bytes", "8192", COUNT, "metadata of one call, decoded, and 32 for each entry"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Each is a sample of the metric `netutil_limit`."""
+
+    connections: Connections
+    calls: Calls
+    sizes: Sizes
+    host_read_threads: int = _flag(
+        "host-read-threads",
+        "256",
+        COUNT,
+        "threads for reads that a workload can delay, one for each pod",
+    )
+    network_namespaces: int = _flag(
+        "max-network-namespaces", "1024", COUNT, "cached network namespaces"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Observability:
+    """What the agent reports about itself."""
+
+    metrics_address: str = _flag(
+        "metrics-address", "127.0.0.1:9464", ADDRESS, "/metrics, /healthz, /readyz; empty: none"
+    )
+    memory_high_watermark_percent: int = _flag(
+        "memory-high-watermark-percent",
+        "90",
+        PERCENT,
+        "share of the memory limit beyond which new connections and streams are rejected",
+    )
+    event_loop_stall_seconds: float = _flag(
+        "event-loop-stall-seconds",
+        "5",
+        SECONDS,
+        "duration of an event loop iteration that counts as a stall",
+    )
+    log_level: str = _flag("log-level", "info", LEVEL, "debug, info, warning or error")
+    log_format: str = _flag("log-format", "text", FORMAT, "text or json")
 
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """Values of the flags. Empty strings mean "none"."""
+    """Values of the flags. Empty strings mean "none". `check` asks for a check of the health."""
 
-    socket: str
-    admin_socket: str
-    pod_source: str
-    kubelet_url: str
-    kubelet_ca: str
-    kubelet_token: str
-    kubelet_client_cert: str
-    kubelet_client_key: str
-    kubelet_verify: str
-    apiserver_url: str
-    apiserver_ca: str
-    apiserver_token: str
-    kubeconfig: str
-    node_name: str
-    pods_api: str
-    pod_refresh: float
-    pod_resources: str
-    device_plugin: str
-    device_plugin_dir: str
-    host_root: str
-    cgroup_root: str
-    kubelet_root: str
-    resource_claims: str
-    metrics_address: str
-    max_connections: int
-    max_connections_per_pod: int
-    max_calls_per_pod: int
-    pod_cost_per_second: int
-    max_streams_per_pod: int
-    max_calls_per_second_per_pod: int
-    max_call_burst_per_pod: int
-    max_send_buffer_bytes: int
-    max_send_buffer_bytes_per_pod: int
-    max_header_bytes: int
-    host_read_threads: int
-    max_network_namespaces: int
-    memory_high_watermark_percent: int
-    event_loop_stall_seconds: float
-    log_level: str
-    log_format: str
+    sockets: Sockets
+    pod_source: PodSources
+    kubelet: Kubelet
+    host: Host
+    limits: Limits
+    observability: Observability
     check: bool
 
 
-def parse(argv: Sequence[str], environment: Mapping[str, str]) -> Config:  # noqa: PLR0915 - a flag each
+def parse(argv: Sequence[str], environment: Mapping[str, str]) -> Config:
     """Return the settings. Ends the process with one line and status 2 for an ill-formed value."""
     parser = _Parser(
         prog="netutil-agent",
@@ -81,156 +347,9 @@ def parse(argv: Sequence[str], environment: Mapping[str, str]) -> Config:  # noq
         " wins.",
         allow_abbrev=False,
     )
-    node_ip = environment.get("NODE_IP") or "127.0.0.1"
-    kubelet = f"https://{_bracketed(node_ip)}:10250"
-    service = environment.get("KUBERNETES_SERVICE_HOST", "")
-    port = environment.get("KUBERNETES_SERVICE_PORT") or "443"
-    apiserver = f"https://{_bracketed(service)}:{port}" if service else ""
-    kubelet_root = _kubelet_root(argv, environment)
-
-    def flag(name: str, default: object, kind: Callable[[str], object], text: str) -> None:
-        value = environment.get(variable_of(name), default)
-        shown = f"{text} (default: {default})" if default != "" else text
-        parser.add_argument(
-            f"--{name}",
-            type=kind,
-            default=value,
-            help=shown,
-            metavar=kind.__name__.removesuffix("_OR_NONE"),
-        )
-
-    flag("socket", "/run/netutil/net.sock", PATH, "the pods' socket, mode 0666")
-    flag(
-        "admin-socket",
-        "/run/netutil-admin/admin.sock",
-        PATH_OR_NONE,
-        "operator socket; empty: none",
-    )
-    flag(
-        "pod-source",
-        "kubelet",
-        POD_SOURCE,
-        "kubelet; apiserver; pods-api (the kubelet's local Pods API); auto (pods-api where its"
-        " socket exists, else kubelet); file:PATH of a PodList",
-    )
-    flag("kubelet-url", kubelet, URL, "the kubelet's API; NODE_IP replaces 127.0.0.1")
-    flag("kubelet-ca", f"{SERVICE_ACCOUNT}/ca.crt", FILE, "CA bundle of the kubelet's certificate")
-    flag("kubelet-token", f"{SERVICE_ACCOUNT}/token", FILE, "file of the bearer token; empty: none")
-    flag("kubelet-client-cert", "", FILE, "client certificate file")
-    flag("kubelet-client-key", "", FILE, "client key file")
-    flag("kubelet-verify", "full", VERIFY, "full; ca (chain yes, host name no); none")
-    flag("apiserver-url", apiserver, URL_OR_NONE, "the API server, for pods or claims from there")
-    flag(
-        "apiserver-ca",
-        f"{SERVICE_ACCOUNT}/ca.crt",
-        FILE,
-        "CA bundle of the API server's certificate",
-    )
-    flag(
-        "apiserver-token",
-        f"{SERVICE_ACCOUNT}/token",
-        FILE,
-        "file of the bearer token for the API server",
-    )
-    flag(
-        "kubeconfig",
-        "",
-        FILE_OR_NONE,
-        "kubeconfig for the API server, by its current context; replaces the three flags above",
-    )
-    flag(
-        "node-name",
-        environment.get("NODE_NAME", ""),
-        NODE,
-        "name of this node, for pods or claims from there; else NODE_NAME of the environment",
-    )
-    flag(
-        "pods-api",
-        f"{kubelet_root}/pods-api/pods-api.sock",
-        PATH,
-        "socket of the kubelet's Pods API, for --pod-source pods-api and auto",
-    )
-    flag("pod-refresh", "10", SECONDS, "longest age of a fetched pod list while there are callers")
-    flag(
-        "pod-resources",
-        f"{kubelet_root}/pod-resources/kubelet.sock",
-        FILE,
-        "PodResources socket",
-    )
-    flag(
-        "device-plugin",
-        "",
-        RESOURCE,
-        "extended resource with which the kubelet mounts the socket's directory in containers",
-    )
-    flag(
-        "device-plugin-dir",
-        f"{kubelet_root}/device-plugins",
-        PLUGIN_DIR,
-        "the kubelet's directory of device plugins, for --device-plugin",
-    )
-    flag("host-root", "/", DIR, "mount point of the host's /sys: DIR/sys")
-    flag(
-        "cgroup-root",
-        "",
-        CGROUP,
-        "the kubelet's cgroupRoot, if neither /, nor /kubelet, nor above the agent's own cgroup",
-    )
-    flag(
-        "kubelet-root",
-        _KUBELET_ROOT,
-        DIR,
-        "the kubelet's --root-dir: the sockets of its APIs and the device metadata are below it",
-    )
-    flag(
-        "resource-claims",
-        "node",
-        CLAIMS,
-        "devices of ResourceClaims: node (device metadata of drivers below --kubelet-root);"
-        " apiserver (that, and the status of claims at the API server); off",
-    )
-    flag("metrics-address", "127.0.0.1:9464", ADDRESS, "/metrics, /healthz, /readyz; empty: none")
-    flag("max-connections", "4096", COUNT, "open connections in total")
-    flag("max-connections-per-pod", "64", COUNT, "open connections of one pod")
-    flag("max-calls-per-pod", "256", COUNT, "calls in flight of one pod")
-    flag(
-        "pod-cost-per-second",
-        "10000",
-        COUNT,
-        "cost of one pod beside its calls, in units of one empty HTTP/2 frame",
-    )
-    flag("max-streams-per-pod", "128", COUNT, "streams of one pod: Watch, health, reflection")
-    flag("max-calls-per-second-per-pod", "1000", COUNT, "calls of one pod in a second")
-    flag("max-call-burst-per-pod", "2000", COUNT, "calls of one pod at once after a pause")
-    flag("max-send-buffer-bytes", "67108864", COUNT, "unread bytes of large responses, of all pods")
-    flag(
-        "max-send-buffer-bytes-per-pod",
-        "8388608",
-        COUNT,
-        "unread bytes of large responses, of one pod",
-    )
-    flag("max-header-bytes", "8192", COUNT, "metadata of one call, decoded, and 32 for each entry")
-    flag(
-        "host-read-threads",
-        "256",
-        COUNT,
-        "threads for reads that a workload can delay, one for each pod",
-    )
-    flag("max-network-namespaces", "1024", COUNT, "cached network namespaces")
-    flag(
-        "memory-high-watermark-percent",
-        "90",
-        PERCENT,
-        "share of the memory limit beyond which new connections and streams are rejected",
-    )
-    flag(
-        "event-loop-stall-seconds",
-        "5",
-        SECONDS,
-        "duration of an event loop iteration that counts as a stall",
-    )
-    flag("log-level", "info", LEVEL, "debug, info, warning or error")
-    flag("log-format", "text", FORMAT, "text or json")
+    surroundings = _Surroundings(environment, _kubelet_root(argv, environment))
+    for flag in _flags_of(Config):
+        _add(parser, flag, surroundings)
     parser.add_argument(
         "--check", action="store_true", help="check the health of the running agent; exit 0 or 1"
     )
@@ -241,28 +360,84 @@ def parse(argv: Sequence[str], environment: Mapping[str, str]) -> Config:  # noq
         default=argparse.SUPPRESS,
         help="print the versions of agent, Python and grpcio",
     )
-    found = vars(parser.parse_args(argv))
-    if bool(found["kubelet_client_cert"]) != bool(found["kubelet_client_key"]):
-        parser.error("--kubelet-client-cert and --kubelet-client-key go together")
-    if found["device_plugin"] and _is_of_others(os.path.dirname(found["socket"])):
-        parser.error(
-            "--device-plugin mounts the directory of --socket in pods: give --socket a directory of"
-            " its own, as /run/netutil/net.sock has"
-        )
-    kubeconfig = found["kubeconfig"]
-    for flag_name in ("pod-source", "resource-claims"):
-        if found[flag_name.replace("-", "_")] != "apiserver":
-            continue
-        for name, meant in (("apiserver-url", _SERVICE_VARIABLES), ("node-name", "NODE_NAME")):
-            is_given = found[name.replace("-", "_")] or (name == "apiserver-url" and kubeconfig)
-            if not is_given:
-                parser.error(f"--{flag_name} apiserver needs --{name}, or {meant} to be set")
-    return Config(**found)
+    config = _build(Config, vars(parser.parse_args(argv)))
+    _ensure_consistent(config, parser)
+    return config
+
+
+def flag_values(group: object) -> Iterator[tuple[str, object]]:
+    """Return the names and values of the flags that set a group of `Config`, or all of it."""
+    for name, kind, flag in _members(type(group)):
+        value = getattr(group, name)
+        if is_dataclass(kind):
+            yield from flag_values(value)
+        else:
+            yield name if flag is None else flag.name, value
 
 
 def variable_of(flag_name: str) -> str:
     """Return the environment variable of a flag."""
     return "NETUTIL_" + flag_name.upper().replace("-", "_")
+
+
+def _members(group: Any) -> Iterator[tuple[str, type, _Flag | None]]:
+    """Return the fields of a group: names, types, and the flags that set them."""
+    types = get_type_hints(group)
+    for each in fields(group):
+        yield each.name, types[each.name], each.metadata.get("flag")
+
+
+def _flags_of(group: Any) -> Iterator[_Flag]:
+    for _, kind, flag in _members(group):
+        if flag is not None:
+            yield flag
+        elif is_dataclass(kind):
+            yield from _flags_of(kind)
+
+
+def _build(group: type[T], found: Mapping[str, Any]) -> T:
+    """Return a group of the values that argparse found."""
+    values: dict[str, Any] = {}
+    for name, kind, flag in _members(group):
+        if is_dataclass(kind):
+            values[name] = _build(kind, found)
+        else:
+            values[name] = found[name if flag is None else flag.name.replace("-", "_")]
+    return group(**values)
+
+
+def _add(parser: argparse.ArgumentParser, flag: _Flag, found: _Surroundings) -> None:
+    default = flag.default if isinstance(flag.default, str) else flag.default(found)
+    parser.add_argument(
+        f"--{flag.name}",
+        type=flag.kind,
+        default=found.environment.get(variable_of(flag.name), default),
+        help=f"{flag.text} (default: {default})" if default else flag.text,
+        metavar=flag.kind.__name__.removesuffix("_OR_NONE"),
+    )
+
+
+def _ensure_consistent(config: Config, parser: argparse.ArgumentParser) -> None:
+    """End the process as `parse` does where flags contradict each other, or one lacks another."""
+    if bool(config.kubelet.api.client_cert) != bool(config.kubelet.api.client_key):
+        parser.error("--kubelet-client-cert and --kubelet-client-key go together")
+    if config.kubelet.device_plugin and _is_of_others(os.path.dirname(config.sockets.pods)):
+        parser.error(
+            "--device-plugin mounts the directory of --socket in pods: give --socket a directory of"
+            " its own, as /run/netutil/net.sock has"
+        )
+    apiserver = config.pod_source.apiserver
+    needed = (
+        ("apiserver-url", _SERVICE_VARIABLES, apiserver.url or apiserver.kubeconfig),
+        ("node-name", "NODE_NAME", config.host.node_name),
+    )
+    for flag_name, chosen in (
+        ("pod-source", config.pod_source.kind),
+        ("resource-claims", config.kubelet.resource_claims),
+    ):
+        for name, meant, given in needed:
+            if chosen == "apiserver" and not given:
+                parser.error(f"--{flag_name} apiserver needs --{name}, or {meant} to be set")
 
 
 def _kubelet_root(argv: Sequence[str], environment: Mapping[str, str]) -> str:
@@ -303,140 +478,3 @@ class _Version(argparse.Action):
             missing = f"the Python package {error.name} is missing: install kube-netutil[agent]"
             parser.exit(1, f"netutil-agent: {missing}\n")
         parser.exit(0)
-
-
-def _choice(name: str, *accepted: str) -> Callable[[str], str]:
-    def check(text: str) -> str:
-        if text not in accepted:
-            raise argparse.ArgumentTypeError(f"{text!r} is not one of {', '.join(accepted)}")
-        return text
-
-    check.__name__ = name
-    return check
-
-
-def FILE(text: str) -> str:  # noqa: N802 - argparse shows the name
-    """The path of a file, or empty."""
-    return text
-
-
-def PATH(text: str) -> str:  # noqa: N802
-    """An absolute path that fits a Unix socket address."""
-    if not text.startswith("/") or len(text.encode()) > MAX_PATH_BYTES:
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is not an absolute path of at most {MAX_PATH_BYTES} bytes"
-        )
-    return text
-
-
-def PATH_OR_NONE(text: str) -> str:  # noqa: N802
-    """As PATH, or empty."""
-    return PATH(text) if text else ""
-
-
-def DIR(text: str) -> str:  # noqa: N802
-    """An absolute directory."""
-    if not text.startswith("/"):
-        raise argparse.ArgumentTypeError(f"{text!r} is not an absolute path")
-    return text
-
-
-def FILE_OR_NONE(text: str) -> str:  # noqa: N802
-    """An absolute path of a file, or empty."""
-    return DIR(text) if text else ""
-
-
-def RESOURCE(text: str) -> str:  # noqa: N802
-    """An extended resource's name, or empty."""
-    if text and not is_extended_resource_name(text):
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is no extended resource such as example.com/netutil, nor empty"
-        )
-    return text
-
-
-def PLUGIN_DIR(text: str) -> str:  # noqa: N802
-    """An absolute directory in which the path of a socket fits a Unix socket address."""
-    PATH(DIR(text).rstrip("/") + _DEVICE_PLUGIN_SOCKET)
-    return text
-
-
-def CGROUP(text: str) -> str:  # noqa: N802
-    """An absolute path in the cgroup file systems, without "." and "..", or empty."""
-    above, *segments = text.rstrip("/").split("/")
-    if above or any(segment in ("", ".", "..") for segment in segments):
-        raise argparse.ArgumentTypeError(f"{text!r} is not an absolute path of cgroups, nor empty")
-    return text
-
-
-def URL(text: str) -> str:  # noqa: N802
-    """An http or https address."""
-    if not text.startswith(("http://", "https://")):
-        raise argparse.ArgumentTypeError(f"{text!r} is not an http:// or https:// address")
-    return text
-
-
-def URL_OR_NONE(text: str) -> str:  # noqa: N802
-    """An https address, or empty: a token goes there."""
-    try:
-        parts = urlsplit(text)
-        named = parts.scheme == "https" and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # a port that is no number, a bracket that is not closed
-        named = False
-    if text and not named:
-        raise argparse.ArgumentTypeError(f"{text!r} is not https://HOST:PORT, nor empty")
-    return text
-
-
-def NODE(text: str) -> str:  # noqa: N802
-    """A node's name, or empty."""
-    if text and not _NODE.fullmatch(text):
-        raise argparse.ArgumentTypeError(f"{text!r} is no name of a node, nor empty")
-    return text
-
-
-def POD_SOURCE(text: str) -> str:  # noqa: N802
-    """A source of the pod list."""
-    if text not in _POD_SOURCES and not text.startswith("file:/"):
-        accepted = f"{', '.join(_POD_SOURCES)} or file:PATH (absolute)"
-        raise argparse.ArgumentTypeError(f"{text!r} is not {accepted}")
-    return text
-
-
-def SECONDS(text: str) -> float:  # noqa: N802
-    """A positive, finite number of seconds."""
-    try:
-        number = float(text)
-    except ValueError:
-        number = math.nan
-    if not (math.isfinite(number) and number > 0):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a positive number of seconds")
-    return number
-
-
-def COUNT(text: str) -> int:  # noqa: N802
-    """A positive whole number."""
-    if not (text.isascii() and text.isdigit() and int(text) > 0):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a positive whole number")
-    return int(text)
-
-
-def PERCENT(text: str) -> int:  # noqa: N802
-    """A whole number from 1 to 100."""
-    if not (text.isascii() and text.isdigit() and 1 <= int(text) <= 100):  # noqa: PLR2004
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 to 100")
-    return int(text)
-
-
-def ADDRESS(text: str) -> str:  # noqa: N802
-    """HOST:PORT, or empty."""
-    host, colon, port = text.rpartition(":")
-    if text and not (host and colon and port.isascii() and port.isdigit() and int(port) < 65536):  # noqa: PLR2004
-        raise argparse.ArgumentTypeError(f"{text!r} is not HOST:PORT, nor empty")
-    return text
-
-
-VERIFY = _choice("MODE", "full", "ca", "none")
-CLAIMS = _choice("MODE", "node", "apiserver", "off")
-LEVEL = _choice("LEVEL", "debug", "info", "warning", "error")
-FORMAT = _choice("FORMAT", "text", "json")

@@ -13,7 +13,9 @@ import tempfile
 from collections.abc import AsyncIterator
 
 import grpc
-from netutil.agent.app import Components, build, serve_admin
+from netutil.agent.admin_socket import serve_admin
+from netutil.agent.app import build
+from netutil.agent.components import Components
 from netutil.agent.config import Config
 from netutil.agent.connections.serving import serve
 from netutil.agent.device_plugin.plugin import DevicePlugin, PluginSettings
@@ -42,44 +44,48 @@ class Agent:
     async def run(self) -> None:
         """Serve until SIGTERM or SIGINT, then finish what is in flight."""
         config, components = self._config, self._components
+        kubernetes, claims_api = components.kubernetes, components.kubernetes.claims.api
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(report_failure)
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stopping.set)
         async with contextlib.AsyncExitStack() as stack:
             remove_private_directories(tempfile.gettempdir())
-            components.watchdog.start()
-            stack.callback(components.watchdog.stop)
-            stack.callback(components.audit.close)
-            stack.callback(components.containers.close)
-            stack.callback(components.tree.held.close)
-            stack.push_async_callback(components.pods.close)
-            stack.push_async_callback(components.resources.close)
-            if components.claims_api is not None:
-                stack.push_async_callback(components.claims_api.close)
-            stack.callback(components.networks.close)
-            stack.push_async_callback(components.notifier.close)
+            components.observers.watchdog.start()
+            stack.callback(components.observers.watchdog.stop)
+            stack.callback(components.observers.audit.close)
+            stack.callback(components.facts.containers.close)
+            stack.callback(components.identity.tree.held.close)
+            stack.push_async_callback(kubernetes.pods.close)
+            stack.push_async_callback(kubernetes.resources.close)
+            if claims_api is not None:
+                stack.push_async_callback(claims_api.close)
+            stack.callback(components.facts.networks.close)
+            stack.push_async_callback(components.service.notifier.close)
             # Started before the sockets: an agent whose address is in use must not take the
             # sockets from a running agent. Closed after the sockets: /readyz fails while calls
             # in flight finish.
-            if config.metrics_address:
+            if config.observability.metrics_address:
                 probes = ProbeServer(
-                    config.metrics_address, components.metrics.registry, self._live, self._ready
+                    config.observability.metrics_address,
+                    components.observers.metrics.registry,
+                    self._live,
+                    self._ready,
                 )
                 probes.start()
                 stack.push_async_callback(asyncio.to_thread, probes.close)
-            for path in filter(None, (config.socket, config.admin_socket)):
+            for path in filter(None, (config.sockets.pods, config.sockets.admin)):
                 remove_stale_sockets(path)
-            if config.admin_socket:
+            if config.sockets.admin:
                 await stack.enter_async_context(serve_admin(components))
             acceptor = await stack.enter_async_context(_serve_pods(components))
-            if config.device_plugin:
+            if config.kubelet.device_plugin:
                 await stack.enter_async_context(_device_plugin(components, acceptor))
-            if components.claims_api is not None:
-                components.claims_api.start()
+            if claims_api is not None:
+                claims_api.start()
             first = asyncio.create_task(self._first_list())
             retention = asyncio.create_task(components.retention.run(), name="retention")
-            _LOG.info("agent: serving on %s", config.socket)
+            _LOG.info("agent: serving on %s", config.sockets.pods)
             _limit_pauses()
             await self._stopping.wait()
             _LOG.info("agent: stopping")
@@ -89,24 +95,27 @@ class Agent:
 
     async def _first_list(self) -> None:
         """Fetch the first pod list, for readiness and for the first caller."""
-        while self._components.pods.last is None:
+        pods = self._components.kubernetes.pods
+        while pods.last is None:
             try:
-                await self._components.pods.refresh()
+                await pods.refresh()
             except AgentError as error:
                 _LOG.warning("agent: no pod list yet: %s (read %s)", error, error.read)
                 await asyncio.sleep(1)
 
     def _live(self) -> str:
         """Return a problem that only a restart of the container fixes, "" for none."""
-        return self._components.watchdog.problem() or self._components.socket_health.problem()
+        socket_health = self._components.service.socket.health
+        return self._components.observers.watchdog.problem() or socket_health.problem()
 
     def _ready(self) -> str:
         if self._stopping.is_set():
             return "the agent is stopping"
-        if self._components.pods.last is None:
-            error = self._components.pods.last_error
+        pods = self._components.kubernetes.pods
+        if pods.last is None:
+            error = pods.last_error
             return f"no pod list yet: {f'{error} {error.advice}' if error else 'not read'}"
-        unconfirmed = self._components.pods.unconfirmed
+        unconfirmed = pods.unconfirmed
         if unconfirmed is not None:
             return f"the pod list is not confirmed: {unconfirmed} {unconfirmed.advice}"
         return ""
@@ -115,14 +124,15 @@ class Agent:
 @contextlib.asynccontextmanager
 async def _serve_pods(components: Components) -> AsyncIterator[Acceptor]:
     """Serve `v1alpha.NetUtil` on the pods' socket until the end of the block. Raises OSError."""
+    service = components.service
 
     def add(server: grpc.aio.Server) -> tuple[str, ...]:
-        netutil_pb2_grpc.add_NetUtilServicer_to_server(components.netutil, server)
+        netutil_pb2_grpc.add_NetUtilServicer_to_server(service.netutil, server)
         return (_NETUTIL,)
 
-    listener = listen(components.config.socket, mode=0o666, directory_mode=0o755)
+    listener = listen(components.config.sockets.pods, mode=0o666, directory_mode=0o755)
     async with serve(
-        listener, components.pod_socket, components.policy, add, components.notifier.stop
+        listener, service.socket, service.policy, add, service.notifier.stop
     ) as acceptor:
         yield acceptor
 
@@ -137,9 +147,11 @@ async def _device_plugin(components: Components, acceptor: Acceptor) -> AsyncIte
 
     plugin = DevicePlugin(
         PluginSettings(
-            config.device_plugin, config.device_plugin_dir, os.path.dirname(config.socket)
+            config.kubelet.device_plugin,
+            config.kubelet.device_plugin_dir,
+            os.path.dirname(config.sockets.pods),
         ),
-        components.device_plugin,
+        components.kubernetes.device_plugin,
         has_socket,
     )
     task = asyncio.create_task(plugin.run(), name="device plugin")

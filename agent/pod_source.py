@@ -7,7 +7,9 @@ import os
 import stat
 from typing import TYPE_CHECKING
 
-from netutil.agent.config import Config
+from netutil.agent.config import ApiServer, Config, Kubelet, KubeletApi
+from netutil.agent.facts.device_metadata import DeviceMetadataFiles
+from netutil.agent.facts.plugin_tree import plugins_directory
 from netutil.agent.kubelet.podsapi.source import PodsApiSource
 from netutil.agent.pods.claims_api import ClaimsApi
 from netutil.agent.pods.flaws import Flaws
@@ -25,29 +27,34 @@ _LOG = logging.getLogger(__name__)
 def create_source(config: Config, flaws: Flaws | None = None) -> PodSource | StreamingSource[Pod]:
     """Return the pod source that --pod-source names; `flaws` counts what it cannot understand."""
     flaws = flaws or Flaws()
-    if config.pod_source.startswith("file:"):
-        return FileSource(config.pod_source.removeprefix("file:"), flaws)
-    match config.pod_source:
+    kind = config.pod_source.kind
+    if kind.startswith("file:"):
+        return FileSource(kind.removeprefix("file:"), flaws)
+    match kind:
         case "apiserver":
             return _apiserver(config, flaws)
         case "pods-api":
-            return PodsApiSource(config.pods_api, flaws=flaws)
+            return PodsApiSource(config.kubelet.pods_api, flaws=flaws)
         case "auto":
             return _detect_source(config, flaws)
         case _:
-            return _kubelet(config, flaws)
+            return _kubelet(config.kubelet.api, flaws)
 
 
 def _detect_source(config: Config, flaws: Flaws) -> PodSource | StreamingSource[Pod]:
     """Choose once, at the start: the source must not change while the agent runs."""
     try:
-        found = stat.S_ISSOCK(os.stat(config.pods_api).st_mode)
+        found = stat.S_ISSOCK(os.stat(config.kubelet.pods_api).st_mode)
         why = "is there" if found else "is no socket"
     except OSError as error:
         found, why = False, f"cannot be used: {error.strerror}"
     chosen = "pods-api" if found else "kubelet"
-    _LOG.info("agent: --pod-source auto: %s, since %s %s", chosen, config.pods_api, why)
-    return PodsApiSource(config.pods_api, flaws=flaws) if found else _kubelet(config, flaws)
+    _LOG.info("agent: --pod-source auto: %s, since %s %s", chosen, config.kubelet.pods_api, why)
+    return (
+        PodsApiSource(config.kubelet.pods_api, flaws=flaws)
+        if found
+        else _kubelet(config.kubelet.api, flaws)
+    )
 
 
 def _apiserver(config: Config, flaws: Flaws) -> StreamingSource[Pod]:
@@ -57,7 +64,10 @@ def _apiserver(config: Config, flaws: Flaws) -> StreamingSource[Pod]:
         ApiServerSource,
     )
 
-    return ApiServerSource(ApiServerSettings(_login(config), node_name=config.node_name), flaws)
+    return ApiServerSource(
+        ApiServerSettings(_login(config.pod_source.apiserver), node_name=config.host.node_name),
+        flaws,
+    )
 
 
 def create_claims_api(config: Config) -> ClaimsApi | None:
@@ -65,7 +75,7 @@ def create_claims_api(config: Config) -> ClaimsApi | None:
 
     Raises ValueError for a URL that is not https, or names no host.
     """
-    if config.resource_claims != "apiserver":
+    if config.kubelet.resource_claims != "apiserver":
         return None
     # As for pods.
     from netutil.agent.pods.http.apiserver_login import open_login  # noqa: PLC0415
@@ -75,39 +85,46 @@ def create_claims_api(config: Config) -> ClaimsApi | None:
         claim_settings,
     )
 
-    settings = claim_settings(open_login(_login(config)))
+    settings = claim_settings(open_login(_login(config.pod_source.apiserver)))
     return ClaimsApi(
-        ClaimSource(settings, config.node_name), SliceSource(settings, config.node_name)
+        ClaimSource(settings, config.host.node_name), SliceSource(settings, config.host.node_name)
     )
 
 
-def _login(config: Config) -> ServiceAccount | KubeconfigFile:
+def create_device_metadata(kubelet: Kubelet) -> DeviceMetadataFiles | None:
+    """Return the files of the drivers of ResourceClaims, None where they are not to be read."""
+    if kubelet.resource_claims == "off":
+        return None
+    return DeviceMetadataFiles(plugins_directory(kubelet.root))
+
+
+def _login(apiserver: ApiServer) -> ServiceAccount | KubeconfigFile:
     """Return how the agent logs in at the API server."""
     from netutil.agent.pods.http.apiserver_login import (  # noqa: PLC0415
         KubeconfigFile,
         ServiceAccount,
     )
 
-    if config.kubeconfig:
-        return KubeconfigFile(config.kubeconfig)
-    return ServiceAccount(config.apiserver_url, config.apiserver_ca, config.apiserver_token)
+    if apiserver.kubeconfig:
+        return KubeconfigFile(apiserver.kubeconfig)
+    return ServiceAccount(apiserver.url, apiserver.ca, apiserver.token)
 
 
-def _kubelet(config: Config, flaws: Flaws) -> KubeletSource:
-    if config.kubelet_verify == "none":
+def _kubelet(api: KubeletApi, flaws: Flaws) -> KubeletSource:
+    if api.verify == "none":
         _LOG.warning(
             "agent: --kubelet-verify none: any server that answers at %s is believed, and"
             " gets the agent's token",
-            config.kubelet_url,
+            api.url,
         )
     return KubeletSource(
         KubeletSettings(
-            url=config.kubelet_url,
-            verify=Verify(config.kubelet_verify),
-            ca_file=config.kubelet_ca or None,
-            token_file=config.kubelet_token or None,
-            client_cert=config.kubelet_client_cert or None,
-            client_key=config.kubelet_client_key or None,
+            url=api.url,
+            verify=Verify(api.verify),
+            ca_file=api.ca or None,
+            token_file=api.token or None,
+            client_cert=api.client_cert or None,
+            client_key=api.client_key or None,
         ),
         flaws,
     )

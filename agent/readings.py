@@ -4,84 +4,44 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import cast
 
-from netutil.agent.collect.caller import CallerResolver
 from netutil.agent.collect.claim_sources import ClaimSources
-from netutil.agent.collect.container_cache import ContainerCache
-from netutil.agent.collect.environment_cache import EnvironmentCache
-from netutil.agent.collect.network_cache import NetworkCache
-from netutil.agent.collect.pci_cache import PciCache
-from netutil.agent.collect.read_pool import ReadPool
-from netutil.agent.config import Config
-from netutil.agent.connections.admission import AdmissionCounts
-from netutil.agent.connections.policy import PodPolicy
-from netutil.agent.connections.registry import ConnectionRegistry
+from netutil.agent.components import Components, Facts, Observers, PodService
+from netutil.agent.config import Limits, flag_values
 from netutil.agent.device_plugin.plugin import PluginState
-from netutil.agent.grpcserver.ancillary import Closer
 from netutil.agent.identity.held_cgroups import HeldCgroups
 from netutil.agent.kubelet.podresources.directory import ResourceDirectory
-from netutil.agent.limits.in_flight import InFlight
 from netutil.agent.limits.limits import MAX_HOST_ROOT_CONNECTIONS
-from netutil.agent.listener.ownership import SocketHealth
-from netutil.agent.observability.memory import MemoryLimit
 from netutil.agent.observability.metrics import LabelledReadings, Readings
-from netutil.agent.observability.watchdog import Watchdog
 from netutil.agent.pods.claims_api import ClaimsApi
 from netutil.agent.pods.directory import PodDirectory
-from netutil.agent.watch.notifier import ChangeNotifier
+
+_Found = tuple[Readings, Readings, LabelledReadings]
+"""Gauges, counters, and labelled counters."""
 
 
-def readings(
-    *,
-    max_connections: int,
-    socket_health: SocketHealth,
-    watchdog: Watchdog,
-    memory: MemoryLimit,
-    registry: ConnectionRegistry,
-    counts: AdmissionCounts,
-    policy: PodPolicy,
-    closer: Closer | None,
-    in_flight: InFlight,
-    notifier: ChangeNotifier,
-    networks: NetworkCache,
-    reads: ReadPool,
-    callers: CallerResolver,
-    containers: ContainerCache,
-    held_cgroups: HeldCgroups,
-    pods: PodDirectory,
-    resources: ResourceDirectory,
-    environments: EnvironmentCache,
-    pci: PciCache,
-    claims: ClaimSources,
-    device_plugin: PluginState,
-) -> tuple[Readings, Readings, LabelledReadings]:
-    """Return the gauges, the counters, and the labelled counters. docs/operate.md lists them."""
+def readings(components: Components) -> tuple[_Found, ...]:
+    """Return what reads each metric of the components. docs/operate.md lists the metrics."""
+    kubernetes, service = components.kubernetes, components.service
+    return (
+        _process(components.observers),
+        _connections(service),
+        _calls(service),
+        _facts(components.facts, components.identity.tree.held),
+        _pods(kubernetes.pods),
+        _resources(kubernetes.resources),
+        _claims(kubernetes.claims),
+        _device_plugin(kubernetes.device_plugin),
+    )
 
-    def accept(name: str) -> Callable[[], float]:
-        return lambda: float(getattr(counts.accept, name))
 
-    def stats(name: str) -> Callable[[], float]:
-        return lambda: float(getattr(pods.stats, name))
-
-    def resource_stats(name: str) -> Callable[[], float]:
-        return lambda: float(getattr(resources.stats, name))
-
-    def claims_api(read: Callable[[ClaimsApi], float]) -> Callable[[], float]:
-        return lambda: 0.0 if claims.api is None else float(read(claims.api))
-
-    metadata = claims.files
+def _process(observers: Observers) -> _Found:
+    """Return the metrics of the agent's process."""
+    watchdog, memory = observers.watchdog, observers.memory
     loop = asyncio.get_running_loop()
     gauges = {
         "netutil_tasks": ("Tasks of the event loop.", lambda: float(len(asyncio.all_tasks(loop)))),
-        "netutil_open_connections": ("Open connections.", lambda: float(len(registry))),
-        "netutil_max_connections": (
-            "The limit of open connections.",
-            lambda: float(max_connections),
-        ),
-        "netutil_closing_sockets": (
-            "Sockets that wait for the thread that closes what their peers passed.",
-            lambda: 0.0 if closer is None else float(closer.waiting),
-        ),
         "netutil_event_loop_lag_seconds": (
             "Time since the last iteration of the event loop.",
             watchdog.lag_seconds,
@@ -94,78 +54,34 @@ def readings(
             "Memory limit of the agent's cgroup.",
             lambda: float(memory.use.limit_bytes or 0),
         ),
-        "netutil_calls_in_flight": (
-            "Calls in flight.",
-            lambda: float(in_flight.calls),
+    }
+    counters = {
+        "netutil_event_loop_stalls": (
+            "Stalls of the event loop.",
+            lambda: float(watchdog.stalls),
         ),
-        "netutil_streams": ("Streams among them.", lambda: float(in_flight.streams)),
-        "netutil_send_buffer_bytes": (
-            "Unread bytes of large responses.",
-            lambda: float(in_flight.bytes),
+    }
+    return gauges, counters, {}
+
+
+def _connections(service: PodService) -> _Found:
+    """Return the metrics of the pods' socket and its connections."""
+    rules, registry, policy = service.socket.rules, service.policy.registry, service.policy
+    max_connections, counts = rules.limits.total, rules.counts
+    closer, socket_health = service.socket.closer, service.socket.health
+
+    def accept(name: str) -> Callable[[], float]:
+        return lambda: float(getattr(counts.accept, name))
+
+    gauges = {
+        "netutil_open_connections": ("Open connections.", lambda: float(len(registry))),
+        "netutil_max_connections": (
+            "The limit of open connections.",
+            lambda: float(max_connections),
         ),
-        "netutil_kept_answer_bytes": (
-            "Encoded answers that are kept with the last pod list.",
-            lambda: float(pods.kept_bytes),
-        ),
-        "netutil_watchers": ("Watch streams.", lambda: float(len(notifier))),
-        "netutil_network_namespaces": (
-            "Network namespaces of pods that are held.",
-            lambda: float(len(networks)),
-        ),
-        "netutil_host_read_threads": ("Threads for blocking reads.", lambda: float(reads.threads)),
-        "netutil_held_environments": (
-            "Parsed environments that are held.",
-            lambda: float(len(environments)),
-        ),
-        "netutil_held_environment_bytes": (
-            "Memory of held environments.",
-            lambda: float(environments.size_bytes),
-        ),
-        "netutil_held_pci_functions": (
-            "PCI functions that are held, those that the host lacks included.",
-            lambda: float(len(pci)),
-        ),
-        "netutil_held_device_metadata": (
-            "Files of drivers of ResourceClaims that are held.",
-            lambda: 0.0 if metadata is None else float(len(metadata)),
-        ),
-        "netutil_held_device_metadata_bytes": (
-            "Memory of held files of drivers of ResourceClaims.",
-            lambda: 0.0 if metadata is None else float(metadata.held_bytes),
-        ),
-        "netutil_held_claims": ("Claims of the API server that are held.", claims_api(len)),
-        "netutil_claim_streams_up": (
-            "1 while the API server's claims and slices are followed.",
-            claims_api(lambda api: float(api.is_current)),
-        ),
-        "netutil_claim_streams_unconfirmed_seconds": (
-            "Time since claims and slices were last known to be complete.",
-            claims_api(lambda api: api.unconfirmed_seconds),
-        ),
-        "netutil_held_containers": (
-            "Containers whose cgroup files are held open.",
-            lambda: float(len(containers)),
-        ),
-        "netutil_held_files": (
-            "Descriptors of held containers.",
-            lambda: float(containers.descriptors),
-        ),
-        "netutil_held_cgroups": (
-            "Cgroups of pods that are held because root made them.",
-            lambda: float(len(held_cgroups)),
-        ),
-        "netutil_pod_stream_up": ("1 while pods are pushed.", stats("streaming")),
-        "netutil_pod_stream_unconfirmed_seconds": (
-            "Time since the pushed pods were last known to be complete.",
-            stats("unconfirmed_seconds"),
-        ),
-        "netutil_device_plugin_configured": (
-            "1 with --device-plugin.",
-            lambda: float(bool(device_plugin.resource_name)),
-        ),
-        "netutil_device_plugin_registered": (
-            "1 while the kubelet has the device plugin.",
-            lambda: float(device_plugin.registered),
+        "netutil_closing_sockets": (
+            "Sockets that wait for the thread that closes what their peers passed.",
+            lambda: 0.0 if closer is None else float(closer.waiting),
         ),
     }
     counters = {
@@ -198,10 +114,83 @@ def readings(
             "Directories at a socket's path that were moved aside.",
             lambda: float(socket_health.directories),
         ),
-        "netutil_event_loop_stalls": (
-            "Stalls of the event loop.",
-            lambda: float(watchdog.stalls),
+    }
+    labelled = {
+        "netutil_connections": (
+            "Connections: accepted, rejected with an error, dropped, aborted by the peer.",
+            "result",
+            {
+                "accepted": accept("accepted"),
+                "rejected": lambda: float(counts.rejected),
+                "dropped": accept("closed_at_once"),
+                "aborted": accept("aborted"),
+            },
         ),
+    }
+    return gauges, counters, labelled
+
+
+def _calls(service: PodService) -> _Found:
+    """Return the metrics of calls and streams."""
+    in_flight, notifier = service.in_flight, service.notifier
+    gauges = {
+        "netutil_calls_in_flight": (
+            "Calls in flight.",
+            lambda: float(in_flight.calls),
+        ),
+        "netutil_streams": ("Streams among them.", lambda: float(in_flight.streams)),
+        "netutil_send_buffer_bytes": (
+            "Unread bytes of large responses.",
+            lambda: float(in_flight.bytes),
+        ),
+        "netutil_watchers": ("Watch streams.", lambda: float(len(notifier))),
+    }
+    counters = {
+        "netutil_snapshots_sent": (
+            "Snapshots sent to watchers.",
+            lambda: float(notifier.snapshots),
+        ),
+    }
+    return gauges, counters, {}
+
+
+def _facts(facts: Facts, held_cgroups: HeldCgroups) -> _Found:
+    """Return the metrics of reads of the host, and what is held of them."""
+    reads, callers, containers = facts.reads, facts.callers, facts.containers
+    networks, environments = facts.networks, facts.collector.environments.held
+    pci = facts.collector.pci
+    gauges = {
+        "netutil_network_namespaces": (
+            "Network namespaces of pods that are held.",
+            lambda: float(len(networks)),
+        ),
+        "netutil_host_read_threads": ("Threads for blocking reads.", lambda: float(reads.threads)),
+        "netutil_held_environments": (
+            "Parsed environments that are held.",
+            lambda: float(len(environments)),
+        ),
+        "netutil_held_environment_bytes": (
+            "Memory of held environments.",
+            lambda: float(environments.size_bytes),
+        ),
+        "netutil_held_pci_functions": (
+            "PCI functions that are held, those that the host lacks included.",
+            lambda: float(len(pci)),
+        ),
+        "netutil_held_containers": (
+            "Containers whose cgroup files are held open.",
+            lambda: float(len(containers)),
+        ),
+        "netutil_held_files": (
+            "Descriptors of held containers.",
+            lambda: float(containers.descriptors),
+        ),
+        "netutil_held_cgroups": (
+            "Cgroups of pods that are held because root made them.",
+            lambda: float(len(held_cgroups)),
+        ),
+    }
+    counters = {
         "netutil_host_read_timeouts": (
             "Reads that timed out.",
             lambda: float(reads.timeouts),
@@ -216,7 +205,7 @@ def readings(
         ),
         "netutil_cgroup_scans": (
             "Scans of all cgroups of the node.",
-            lambda: float(callers.walks),
+            lambda: float(callers.directories.walks),
         ),
         "netutil_cgroup_path_checks": (
             "Checks by path of who made a pod's cgroup.",
@@ -230,6 +219,28 @@ def readings(
             "Containers whose cgroup files were closed because the cgroup was removed.",
             lambda: float(containers.ended),
         ),
+    }
+    return gauges, counters, {}
+
+
+def _pods(pods: PodDirectory) -> _Found:
+    """Return the metrics of the pod list."""
+
+    def stats(name: str) -> Callable[[], float]:
+        return lambda: float(getattr(pods.stats, name))
+
+    gauges = {
+        "netutil_kept_answer_bytes": (
+            "Encoded answers that are kept with the last pod list.",
+            lambda: float(pods.kept_bytes),
+        ),
+        "netutil_pod_stream_up": ("1 while pods are pushed.", stats("streaming")),
+        "netutil_pod_stream_unconfirmed_seconds": (
+            "Time since the pushed pods were last known to be complete.",
+            stats("unconfirmed_seconds"),
+        ),
+    }
+    counters = {
         "netutil_pod_list_fetches": ("Fetches of the pod list.", stats("fetches")),
         "netutil_pod_list_failures": ("Failed fetches of the pod list.", stats("failures")),
         "netutil_pod_list_misses": ("Callers that the pod list did not contain.", stats("misses")),
@@ -251,6 +262,59 @@ def readings(
             stats("missed"),
         ),
         "netutil_pod_stream_changes": ("Changed lists that were pushed.", stats("changes")),
+    }
+    return gauges, counters, {}
+
+
+def _resources(resources: ResourceDirectory) -> _Found:
+    """Return the metrics of PodResources."""
+
+    def resource_stats(name: str) -> Callable[[], float]:
+        return lambda: float(getattr(resources.stats, name))
+
+    counters = {
+        "netutil_podresources_failures": (
+            "PodResources lists that failed.",
+            resource_stats("failures"),
+        ),
+    }
+    labelled = {
+        "netutil_podresources_requests": (
+            "Calls to the PodResources socket of the kubelet.",
+            "method",
+            {"List": resource_stats("fetches"), "Get": resource_stats("gets")},
+        ),
+    }
+    return {}, counters, labelled
+
+
+def _claims(claims: ClaimSources) -> _Found:
+    """Return the metrics of the sources of ResourceClaims."""
+    metadata = claims.files
+
+    def claims_api(read: Callable[[ClaimsApi], float]) -> Callable[[], float]:
+        return lambda: 0.0 if claims.api is None else float(read(claims.api))
+
+    gauges = {
+        "netutil_held_device_metadata": (
+            "Files of drivers of ResourceClaims that are held.",
+            lambda: 0.0 if metadata is None else float(len(metadata)),
+        ),
+        "netutil_held_device_metadata_bytes": (
+            "Memory of held files of drivers of ResourceClaims.",
+            lambda: 0.0 if metadata is None else float(metadata.held_bytes),
+        ),
+        "netutil_held_claims": ("Claims of the API server that are held.", claims_api(len)),
+        "netutil_claim_streams_up": (
+            "1 while the API server's claims and slices are followed.",
+            claims_api(lambda api: float(api.is_current)),
+        ),
+        "netutil_claim_streams_unconfirmed_seconds": (
+            "Time since claims and slices were last known to be complete.",
+            claims_api(lambda api: api.unconfirmed_seconds),
+        ),
+    }
+    counters = {
         "netutil_device_metadata_reads": (
             "Readings of a file of a driver of ResourceClaims.",
             lambda: 0.0 if metadata is None else float(metadata.stats.reads),
@@ -263,14 +327,23 @@ def readings(
             "Failures of the streams of claims and slices.",
             claims_api(lambda api: float(api.failures)),
         ),
-        "netutil_snapshots_sent": (
-            "Snapshots sent to watchers.",
-            lambda: float(notifier.snapshots),
+    }
+    return gauges, counters, {}
+
+
+def _device_plugin(device_plugin: PluginState) -> _Found:
+    """Return the metrics of the device plugin."""
+    gauges = {
+        "netutil_device_plugin_configured": (
+            "1 with --device-plugin.",
+            lambda: float(bool(device_plugin.resource_name)),
         ),
-        "netutil_podresources_failures": (
-            "PodResources lists that failed.",
-            resource_stats("failures"),
+        "netutil_device_plugin_registered": (
+            "1 while the kubelet has the device plugin.",
+            lambda: float(device_plugin.registered),
         ),
+    }
+    counters = {
         "netutil_device_plugin_registrations": (
             "Registrations of the device plugin.",
             lambda: float(device_plugin.registrations),
@@ -284,30 +357,12 @@ def readings(
             lambda: float(device_plugin.allocations.containers),
         ),
     }
-    labelled = {
-        "netutil_connections": (
-            "Connections: accepted, rejected with an error, dropped, aborted by the peer.",
-            "result",
-            {
-                "accepted": accept("accepted"),
-                "rejected": lambda: float(counts.rejected),
-                "dropped": accept("closed_at_once"),
-                "aborted": accept("aborted"),
-            },
-        ),
-        "netutil_podresources_requests": (
-            "Calls to the PodResources socket of the kubelet.",
-            "method",
-            {"List": resource_stats("fetches"), "Get": resource_stats("gets")},
-        ),
-    }
-    return gauges, counters, labelled
+    return gauges, counters, {}
 
 
-def limits_of(config: Config) -> dict[str, float]:
+def limits_of(limits: Limits) -> dict[str, float]:
     """Return the limits, by the value of the label of `netutil_limit`."""
     return {"host_root_connections": float(MAX_HOST_ROOT_CONNECTIONS)} | {
-        name.removeprefix("max_"): float(getattr(config, name))
-        for name in Config.__dataclass_fields__
-        if name.startswith("max_") or name in ("host_read_threads", "pod_cost_per_second")
+        flag.removeprefix("max-").replace("-", "_"): float(cast(int, value))
+        for flag, value in flag_values(limits)
     }

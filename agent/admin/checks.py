@@ -20,7 +20,8 @@ from netutil.agent.device_plugin.plugin import PluginState
 from netutil.agent.errors import AgentError
 from netutil.agent.facts.device_metadata import DeviceMetadataFiles
 from netutil.agent.facts.host_interfaces import INITIAL_PID_NAMESPACE
-from netutil.agent.identity.cgroups import UNIFIED, CgroupTree
+from netutil.agent.identity.cgroups import CgroupTree
+from netutil.agent.identity.hierarchy import UNIFIED
 from netutil.agent.listener.unix_socket import is_temporary_name
 from netutil.agent.observability.build_info import BuildInfo
 from netutil.agent.observability.memory import MemoryUse

@@ -18,7 +18,7 @@ from netutil.agent.admin.host_interfaces import report_interfaces
 from netutil.agent.admin.pod_summary import PodSummaries
 from netutil.agent.collect.amounts import pod_resources
 from netutil.agent.collect.caller import CallerResolver, connection_of
-from netutil.agent.collect.collector import EnvironmentRead
+from netutil.agent.collect.environment_collector import EnvironmentRead
 from netutil.agent.collect.read_pool import ReadPool
 from netutil.agent.collect.results import Allocated
 from netutil.agent.errors import AgentError, NotFound, Reason, Unauthenticated, unreadable
@@ -27,7 +27,8 @@ from netutil.agent.facts.cpu import CpuDirectories
 from netutil.agent.facts.host_interfaces import CpuCounts, read_cpu_counts
 from netutil.agent.facts.pci import read_network_devices
 from netutil.agent.facts.topology import read_topology
-from netutil.agent.identity.cgroups import CgroupTree, processes_below
+from netutil.agent.identity.cgroup_walk import processes_below
+from netutil.agent.identity.cgroups import CgroupTree
 from netutil.agent.identity.pidfd import pin_pid
 from netutil.agent.messages.convert import LEVELS, timestamp
 from netutil.agent.messages.convert_claims import pci_info
@@ -132,7 +133,7 @@ class PodDescriber:
         """Return the node as it is now. Raises `Unavailable`."""
         until = time.monotonic() + seconds
         pod_list = await self._pods.refresh()
-        return _Look(pod_list, await self._callers.all_cpu_directories(), until, each_cpu)
+        return _Look(pod_list, await self._callers.directories.all_cpu(), until, each_cpu)
 
     async def _describe(self, pod: Pod, look: _Look) -> node_pb2.DescribePodResponse:
         """Return a pod of the list; parts that cannot be read are among its errors."""
@@ -219,8 +220,8 @@ class PodDescriber:
             )
         facts = netutil_pb2.AllResponse.FromString(everything(parts).body)
         answer.sources.add(part="identity", read=f"/proc/{pid}/cgroup")
-        cpu = self._callers.cpu_directories(caller.cgroups)
-        hugetlb = self._callers.hugetlb_directory(caller.cgroups)
+        cpu = self._callers.directories.cpu(caller.cgroups)
+        hugetlb = self._callers.directories.hugetlb(caller.cgroups)
         if cpu is not None:
             answer.sources.add(part="cpu", read=cpu.cpuset)
             _add_level(answer, "cpu quota", facts.cpu.quota_level, cpu.cpu)

@@ -28,17 +28,31 @@ from netutil.v1alpha import node_pb2 as api
 
 
 @dataclass(frozen=True, slots=True)
+class Paths:
+    """Where the agent's sockets are, and what the agent reads of the host."""
+
+    socket: str
+    admin_socket: str
+    pod_resources: str
+    host_root: str
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionCapacity:
+    """The limit of connections, and the descriptors that as many need."""
+
+    limit: int
+    descriptors: int
+
+
+@dataclass(frozen=True, slots=True)
 class Installation:
     """Values of the configuration that the checks need, and the memory of the agent's cgroup."""
 
-    host_root: str
-    socket: str
-    admin_socket: str
+    paths: Paths
     believes_anybody: bool
     """--kubelet-verify none, with the kubelet as the source."""
-    pod_resources: str
-    max_connections: int
-    descriptors_needed: int
+    connections: ConnectionCapacity
     pin_name: str
     memory: MemoryLimit
     device_plugin: PluginState
@@ -81,7 +95,7 @@ class Diagnostics:
             await self._resource_claims(last),
             *checks.claims_api(self._installation.claims.api),
             *checks.device_plugin(self._installation.device_plugin),
-            checks.connections(len(self._connections), self._installation.max_connections),
+            checks.connections(len(self._connections), self._installation.connections.limit),
         ]
         return api.DiagnoseResponse(checks=[_message(one) for one in found])
 
@@ -90,27 +104,28 @@ class Diagnostics:
         memory_use = installation.memory.use
         directories = {
             container_id: one.cpuset
-            for container_id, one in (await self._callers.all_cpu_directories()).items()
+            for container_id, one in (await self._callers.directories.all_cpu()).items()
         }
 
         def look() -> list[Check]:
             members = [pid for directory in directories.values() for pid in _members(directory)]
+            paths = installation.paths
             sockets = [
-                checks.socket_file("pods' socket", installation.socket, 0o666, others_enter=True),
+                checks.socket_file("pods' socket", paths.socket, 0o666, others_enter=True),
                 checks.socket_file(
-                    "operator socket", installation.admin_socket, 0o600, others_enter=False
+                    "operator socket", paths.admin_socket, 0o600, others_enter=False
                 ),
-                checks.socket_directory("socket directory", installation.socket),
+                checks.socket_directory("socket directory", paths.socket),
             ]
             return [
                 checks.versions(read_build_info()),
                 checks.process_ids(members),
                 *checks.cgroups(self._tree, directories),
-                checks.host_files(installation.host_root),
+                checks.host_files(paths.host_root),
                 checks.capabilities(),
                 checks.kernel(installation.pin_name),
                 *sockets,
-                checks.descriptors(installation.descriptors_needed),
+                checks.descriptors(installation.connections.descriptors),
                 checks.memory(memory_use, own_use(), installation.memory.percent),
                 checks.file_watches(),
             ]
@@ -139,7 +154,7 @@ class Diagnostics:
         await self._resources.refresh()
         error = self._resources.last_error
         if error is None:
-            return Check("PodResources", "ok", self._installation.pod_resources)
+            return Check("PodResources", "ok", self._installation.paths.pod_resources)
         found = f"{error.message} Devices and exclusive CPUs are not answered."
         return Check("PodResources", "warning", found, error.advice)
 

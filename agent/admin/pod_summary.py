@@ -22,7 +22,7 @@ class PodSummaries:
         self._log = log
 
     def summarize(self, pod: Pod, directories: Mapping[str, CpuDirectories]) -> api.NodePod:
-        """Return the summary; `directories` are those of `CallerResolver.all_cpu_directories`."""
+        """Return the summary; `directories` are those of `ContainerDirectories.all_cpu`."""
         key = normalise_uid(pod.cgroup_uid)
         calls = self._log.by_pod.get(key) or PodCalls()
         networks, problem = _networks(pod)

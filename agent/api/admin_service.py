@@ -7,18 +7,15 @@ from dataclasses import dataclass
 from typing import NoReturn, TypeVar, cast
 
 from google.protobuf.message import Message
-from netutil.agent.admin.describe import NodeDescriber, PodDescriber, by_name
+from netutil.agent.admin.describe import NodeDescriber, PodDescriber
 from netutil.agent.admin.diagnostics import Diagnostics
 from netutil.agent.admin.explain import Explainer
-from netutil.agent.admin.pod_summary import PodSummaries
+from netutil.agent.admin.pod_lister import PodLister
 from netutil.agent.admin.processes import ProcessLister
 from netutil.agent.admin.stats import Activity, TraceStreams
 from netutil.agent.api.call_runner import CallRunner, Context, wait_seconds
-from netutil.agent.collect.caller import CallerResolver
 from netutil.agent.connections.registry import Connection
-from netutil.agent.messages.convert import timestamp
 from netutil.agent.messages.encode import Send
-from netutil.agent.pods.directory import PodDirectory
 from netutil.v1alpha import node_pb2 as api
 from netutil.v1alpha import node_pb2_grpc
 
@@ -26,19 +23,24 @@ T = TypeVar("T", bound=Message)
 
 
 @dataclass(frozen=True, slots=True)
+class PodReports:
+    """What answers the methods of `v1alpha.Node` about pods and their processes."""
+
+    lister: PodLister
+    describer: PodDescriber
+    processes: ProcessLister
+    explainer: Explainer
+
+
+@dataclass(frozen=True, slots=True)
 class NodeReports:
     """What answers the methods of `v1alpha.Node`, one report for each."""
 
-    pods: PodDirectory
-    callers: CallerResolver
-    summaries: PodSummaries
-    pod_describer: PodDescriber
-    node_describer: NodeDescriber
+    pods: PodReports
+    describer: NodeDescriber
     activity: Activity
     traces: TraceStreams
-    explainer: Explainer
     diagnostics: Diagnostics
-    processes: ProcessLister
 
 
 class Node(node_pb2_grpc.NodeServicer):
@@ -53,17 +55,7 @@ class Node(node_pb2_grpc.NodeServicer):
     ) -> api.ListPodsResponse:
         """Return every pod that the pod source reports, by namespace and name."""
         del request
-        reports = self._reports
-
-        async def body() -> api.ListPodsResponse:
-            pod_list = await reports.pods.refresh()
-            directories = await reports.callers.all_cpu_directories()
-            return api.ListPodsResponse(
-                pods=[reports.summaries.summarize(pod, directories) for pod in by_name(pod_list)],
-                observed_at=timestamp(pod_list.observed_at),
-            )
-
-        return await self._answer("ListPods", context, body)
+        return await self._answer("ListPods", context, self._reports.pods.lister.list)
 
     async def DescribePod(
         self, request: api.DescribePodRequest, context: Context
@@ -71,7 +63,7 @@ class Node(node_pb2_grpc.NodeServicer):
         """Return everything that is known about one pod."""
 
         async def body() -> api.DescribePodResponse:
-            return await self._reports.pod_describer.describe(
+            return await self._reports.pods.describer.describe(
                 request.namespace, request.name, wait_seconds(context)
             )
 
@@ -85,7 +77,7 @@ class Node(node_pb2_grpc.NodeServicer):
 
         async def body(connection: Connection, send: Send) -> None:
             _ensure_operator(connection)
-            await self._reports.pod_describer.describe_all(wait_seconds(context), send)
+            await self._reports.pods.describer.describe_all(wait_seconds(context), send)
 
         await self._runner.stream("DescribePods", context, body)
 
@@ -95,7 +87,7 @@ class Node(node_pb2_grpc.NodeServicer):
         """Return the node itself."""
 
         async def body() -> api.DescribeNodeResponse:
-            return await self._reports.node_describer.describe(interfaces=request.interfaces)
+            return await self._reports.describer.describe(interfaces=request.interfaces)
 
         return await self._answer("DescribeNode", context, body)
 
@@ -122,7 +114,7 @@ class Node(node_pb2_grpc.NodeServicer):
         """Identify a process step by step."""
 
         async def body() -> api.ExplainResponse:
-            return await self._reports.explainer.explain(request.pid, wait_seconds(context))
+            return await self._reports.pods.explainer.explain(request.pid, wait_seconds(context))
 
         return await self._answer("Explain", context, body)
 
@@ -140,7 +132,7 @@ class Node(node_pb2_grpc.NodeServicer):
 
         async def body(connection: Connection, send: Send) -> None:
             _ensure_operator(connection)
-            await self._reports.processes.run(request, wait_seconds(context), send)
+            await self._reports.pods.processes.run(request, wait_seconds(context), send)
 
         await self._runner.stream("ListProcesses", context, body)
 

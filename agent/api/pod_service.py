@@ -162,13 +162,13 @@ class NetUtil(netutil_pb2_grpc.NetUtilServicer):
             return self._answers.cpu_with_topology(caller, request.pid, wait_seconds(context))
         if request.pid:
             return self._answers.cpu(caller, request.pid)
-        return encode.cpus(self._collector.own_cpus(caller))
+        return encode.cpus(self._collector.cpus.own(caller))
 
     async def _env_of_call(
         self, caller: Caller, request: api.EnvRequest, context: Context
     ) -> Answer:
         del context
-        found = await self._collector.environment(caller, request.pid)
+        found = await self._collector.environments.read(caller, request.pid)
         if request.key:
             return await self._answers.variables(caller, found, request.key)
         return found.answer or await self._answers.variables(caller, found, "")
@@ -202,7 +202,7 @@ class NetUtil(netutil_pb2_grpc.NetUtilServicer):
         del context
         if request.int:
             ensure_interface_name(request.int)
-        return self._collector.interfaces(caller, request.pid, request.int, INTERFACES)
+        return self._collector.interfaces.answer_of(caller, request.pid, request.int, INTERFACES)
 
     def _hugepages_of_call(
         self, caller: Caller, request: api.HugepagesRequest, context: Context

@@ -10,7 +10,7 @@ from functools import partial
 from itertools import chain
 from typing import TypeVar
 
-from netutil.agent.collect.container_cache import ContainerPlaces
+from netutil.agent.collect.container_directories import ContainerDirectories
 from netutil.agent.collect.read_pool import ReadPool
 from netutil.agent.collect.unknown_caller import unknown_caller
 from netutil.agent.connections.registry import Connection
@@ -24,22 +24,15 @@ from netutil.agent.errors import (
     Unauthenticated,
     Unavailable,
 )
-from netutil.agent.facts.cgroup_levels import ControllerDirectory
-from netutil.agent.facts.cpu import CpuDirectories
 from netutil.agent.facts.links import host_network_namespace
-from netutil.agent.identity.cgroups import (
-    UNIFIED,
-    CgroupTree,
-    Hierarchy,
-    containers_below,
-    pod_directories_below,
-    processes_below,
-)
-from netutil.agent.identity.first_process import ProcessStart, find_first, pin_same, start_of
+from netutil.agent.identity.cgroup_walk import processes_below
+from netutil.agent.identity.cgroups import CgroupTree
+from netutil.agent.identity.first_process import find_first
 from netutil.agent.identity.namespaces import find_process, outside_pod, shares_pid_namespace
 from netutil.agent.identity.peer import Peer, identify_process, pod_key_of, requester_of
 from netutil.agent.identity.process import Credentials, PinnedProcess, process_exited
 from netutil.agent.identity.ptrace import read_as_caller, read_own
+from netutil.agent.limits.descriptors import MAX_FIRST_PROCESSES
 from netutil.agent.parsers.cgroup import CgroupIdentity, choose_container
 from netutil.agent.pods.directory import PodDirectory
 from netutil.agent.pods.index import Match
@@ -51,7 +44,6 @@ T = TypeVar("T")
 S = TypeVar("S")
 _NEWER_LIST_SECONDS = 2.0
 """How long a process that is not found waits for a pod list that was asked for after the call."""
-_CONTAINERS_REMEMBERED = 1024
 _ENVIRON = "/proc/<pid>/environ"
 _MAX_PID = 2**22  # PID_MAX_LIMIT, proc_sys_kernel(5)
 
@@ -72,35 +64,36 @@ class Caller:
             raise self.unavailable
         return self.match
 
-
-@dataclass(frozen=True, slots=True)
-class WatchedDirectories:
-    """The cgroup directories of a container, and those above them, without any twice."""
-
-    own: tuple[str, ...] = ()
-    above: tuple[str, ...] = ()
+    def is_itself(self, pid: str) -> bool:
+        """Return whether a request's pid is known to be that of the caller, which runs."""
+        own = self.peer.process
+        return own.has_number(pid) and own.alive()
 
 
 class CallerResolver:
-    """Turns connections into callers, and pids of requests into processes.
+    """Turns connections into callers, and pids of requests into processes."""
 
-    `walks` counts how often all cgroups of the node were walked, which only operators have done.
-    """
-
-    def __init__(self, tree: CgroupTree, pods: PodDirectory, reads: ReadPool) -> None:
+    def __init__(
+        self,
+        tree: CgroupTree,
+        pods: PodDirectory,
+        reads: ReadPool,
+        max_first_processes: int = MAX_FIRST_PROCESSES,
+    ) -> None:
+        """`max_first_processes` is of how many containers the first process is kept pinned."""
         self._tree = tree
         self._pods = pods
         self._reads = reads
         self.host_namespaces = frozenset(filter(None, (host_network_namespace(),)))
-        # Each container's first process: that stays the same.
-        self._first: RecentCache[str, ProcessStart] = RecentCache(
-            _CONTAINERS_REMEMBERED, calls_per_period=3
+        # A container's first process stays the same until it ends, and the container with it.
+        self._first: RecentCache[str, PinnedProcess] = RecentCache(
+            max_first_processes, calls_per_period=3
         )
-        self.walks = 0
+        self.directories = ContainerDirectories(tree, reads)
 
     @property
-    def first_processes(self) -> RecentCache[str, ProcessStart]:
-        """Return containers' first processes by container ID."""
+    def first_processes(self) -> RecentCache[str, PinnedProcess]:
+        """Return containers' first processes by container ID, closed when they are released."""
         return self._first
 
     def identified(self, connection: Connection) -> Caller | None:
@@ -188,7 +181,7 @@ class CallerResolver:
         if not cgroups.container_id or (listed is not None and listed.container_name):
             return None
         try:
-            read = partial(_read_started_at, process.duplicate())
+            read = partial(_read_started_at, process.share())
             return await self._reads.run(pod_key, read, "/proc/<pid>/stat")
         except Unauthenticated:
             return datetime.min.replace(tzinfo=UTC)
@@ -238,96 +231,6 @@ class CallerResolver:
             raise unknown_caller(cgroups, self._pods)
         return choose_container(cgroups, known)
 
-    def cpu_directories(self, cgroups: CgroupIdentity) -> CpuDirectories | None:
-        """Return where the container's CPU files are, None where it has no cpuset hierarchy."""
-        cpuset = self._directory(cgroups, "cpuset")
-        if cpuset is None:
-            return None
-        return CpuDirectories(
-            cpuset.cgroup_version,
-            cpuset.directory,
-            cpuset.top,
-            self._directory(cgroups, "cpu"),
-            cpuset.pod,
-        )
-
-    def container_places(self, cgroups: CgroupIdentity) -> ContainerPlaces:
-        """Return where the files of a process's container are."""
-        return ContainerPlaces(self.cpu_directories(cgroups), self.hugetlb_directory(cgroups))
-
-    def hugetlb_directory(self, cgroups: CgroupIdentity) -> ControllerDirectory | None:
-        """Return where the container's hugetlb files are, None where it has no such hierarchy."""
-        return self._directory(cgroups, "hugetlb")
-
-    def _directory(self, cgroups: CgroupIdentity, controller: str) -> ControllerDirectory | None:
-        """Return where a controller's files of the container are.
-
-        On cgroup v2 only if the node has no v1 hierarchy of that controller: it is in one
-        hierarchy at a time (cgroups(7)). None where the container has no cgroup in it.
-        """
-        name = controller if controller in self._tree.hierarchies else UNIFIED
-        directory = self._tree.container_directory(cgroups, name)
-        if directory is None:
-            return None
-        hierarchy = self._tree.hierarchies[name]
-        pod_path = cgroups.pod_path(name)
-        pod = hierarchy.resolve(pod_path) if pod_path is not None else None
-        return ControllerDirectory(hierarchy.version, directory, hierarchy.directory, pod)
-
-    def watched_directories(self, cgroups: CgroupIdentity) -> WatchedDirectories:
-        """Return the directories whose files say what of CPUs and huge pages is granted."""
-        cpu, hugetlb = self.cpu_directories(cgroups), self.hugetlb_directory(cgroups)
-        levels = [cpu.cpuset_levels] if cpu else []
-        levels += [each.levels for each in (cpu and cpu.cpu, hugetlb) if each]
-        own = dict.fromkeys(each[0][1] for each in levels)
-        above = dict.fromkeys(path for each in levels for _, path in each[1:])
-        return WatchedDirectories(tuple(own), tuple(above))
-
-    async def all_cpu_directories(self) -> dict[str, CpuDirectories]:
-        """Return where the CPU files of every container on the node are, by container ID."""
-        hierarchy = self._cpuset_hierarchy()
-        if hierarchy is None:
-            return {}
-        return {
-            container_id: CpuDirectories(hierarchy.version, directory, hierarchy.directory, None)
-            for container_id, directory in (await self._walk(hierarchy)).items()
-        }
-
-    async def containers_by_pod(self) -> dict[str, dict[str, str]]:
-        """Return the cgroup directories of each pod's containers by ID, sandboxes included.
-
-        The pods are normalised UIDs. The directories are those of the hierarchy of cpuset, or of
-        cgroup v2.
-        """
-        hierarchy = self._cpuset_hierarchy()
-        found: dict[str, dict[str, str]] = {}
-        if hierarchy is None:
-            return found
-        for container_id, directory in (await self._walk(hierarchy)).items():
-            pod_uid = hierarchy.pod_at(directory)
-            if pod_uid is not None:
-                found.setdefault(pod_uid, {})[container_id] = directory
-        return found
-
-    async def pod_directories(self) -> dict[str, str]:
-        """Return the cgroup directory of each pod that has one, by normalised UID.
-
-        In the hierarchy of `containers_by_pod`.
-        """
-        hierarchy = self._cpuset_hierarchy()
-        if hierarchy is None:
-            return {}
-        find = partial(pod_directories_below, hierarchy)
-        return await self._reads.run("", find, hierarchy.directory)
-
-    def _cpuset_hierarchy(self) -> Hierarchy | None:
-        controller = next((c for c in ("cpuset", UNIFIED) if c in self._tree.hierarchies), None)
-        return None if controller is None else self._tree.hierarchies[controller]
-
-    async def _walk(self, hierarchy: Hierarchy) -> dict[str, str]:
-        self.walks += 1
-        return await self._reads.run("", partial(containers_below, hierarchy), hierarchy.directory)
-
     async def process(self, caller: Caller, pid: str) -> tuple[PinnedProcess, CgroupIdentity]:
         """Return a new pin of the process that a request's `pid` names, and its container.
 
@@ -335,12 +238,12 @@ class CallerResolver:
         view, `PermissionDenied` for one outside of the caller's pod. The caller of this closes it.
         """
         if not pid:
-            return caller.peer.process.duplicate(), caller.cgroups
+            return caller.peer.process.share(), caller.cgroups
         asked_at = datetime.now(UTC)
         number, own = parse_pid(pid), caller.peer.process
         if number == own.own_number:
             own.ensure_alive()
-            return own.duplicate(), caller.cgroups
+            return own.share(), caller.cgroups
         container_ids = self._containers_of_pod(caller)
         try:
             return await self._find(caller, number, container_ids)
@@ -358,7 +261,7 @@ class CallerResolver:
     async def _find(
         self, caller: Caller, number: int, container_ids: frozenset[str]
     ) -> tuple[PinnedProcess, CgroupIdentity]:
-        own = caller.peer.process.duplicate()
+        own = caller.peer.process.share()
 
         def find() -> tuple[PinnedProcess, CgroupIdentity]:
             try:
@@ -463,7 +366,7 @@ class CallerResolver:
             found: T = await joined
             peer.process.ensure_alive()
             return found
-        work = partial(_read_own, peer.process.duplicate(), peer.credentials, read)
+        work = partial(_read_own, peer.process.share(), peer.credentials, read)
         return await self._reads.run(peer.pod_key, work, _ENVIRON, peer.credentials)
 
     async def read_environments(
@@ -480,16 +383,13 @@ class CallerResolver:
         container_id = cgroups.container_id or ""
         known = self._first.get(container_id)
         own: list[T] = []
-        first: list[ProcessStart] = []
+        first: list[PinnedProcess] = []
 
         def work() -> S | AgentError | None:
             try:
                 own.append(target.read(read))
-                if known is not None and known.pid == target.process.pid:
-                    return None
-                answer, started = self._read_start(target, cgroups, known, read_start)
-                first.append(started)
-                return answer
+                first.append(self._first_of(cgroups, known))
+                return _read_start(target, first[0], cgroups.container_id, read_start)
             except AgentError as error:
                 if not own:
                     raise
@@ -506,7 +406,7 @@ class CallerResolver:
             start = error.with_traceback(None)  # it is the first process that cannot be read
         if pid:
             caller.peer.process.ensure_alive()
-        if first:
+        if first and first[0] is not known:
             self._first[container_id] = first[0]
         return own[0], start
 
@@ -517,7 +417,7 @@ class CallerResolver:
         own = process
         if process.pid != caller.peer.process.pid:
             try:
-                own = caller.peer.process.duplicate()
+                own = caller.peer.process.share()
             except AgentError:
                 process.close()
                 raise
@@ -531,38 +431,13 @@ class CallerResolver:
         )
         return target, cgroups
 
-    def _read_start(
-        self,
-        target: _EnvironTarget,
-        cgroups: CgroupIdentity,
-        known: ProcessStart | None,
-        read: Callable[[int], T],
-    ) -> tuple[T | None, ProcessStart]:
-        """Return what `read` makes of a container's first process, and which that is.
+    def _first_of(self, cgroups: CgroupIdentity, known: PinnedProcess | None) -> PinnedProcess:
+        """Return a container's first process: `known` while that runs. Blocks.
 
-        None where it is the target's own process. Blocks. Raises as `read_environments`.
+        No other one can be it: a container ends with its first process. The pin is for the cache.
         """
-        first, started = self._first_of(cgroups, known)
-        try:
-            if first.pid == target.process.pid:
-                return None, started
-            return target.read_another(first, cgroups.container_id, read), started
-        except ProcessLookupError:
-            raise process_exited(first.pid) from None
-        finally:
-            first.close()
-
-    def _first_of(
-        self, cgroups: CgroupIdentity, known: ProcessStart | None
-    ) -> tuple[PinnedProcess, ProcessStart]:
-        """Return a new pin of a container's first process, and which process that is.
-
-        `known` may be that process. Blocks.
-        """
-        if known is not None:
-            pin = pin_same(known)
-            if pin is not None:
-                return pin, known
+        if known is not None and known.alive():
+            return known
         directory, container_id = self._tree.any_container_directory(cgroups), cgroups.container_id
         if directory is None or container_id is None:
             raise _no_container()
@@ -571,14 +446,13 @@ class CallerResolver:
             found = identify_process(first, self._tree)
             if found.pod_uid is None:
                 found = choose_container(found, [container_id])
-            started = start_of(first)
         except BaseException:
             first.close()
             raise
         if found.container_id != container_id:
             first.close()
             raise process_exited(first.pid)
-        return first, started
+        return first
 
 
 @dataclass(frozen=True, slots=True)
@@ -625,6 +499,25 @@ class _EnvironTarget:
     def close(self) -> None:
         self.own.close()
         self.process.close()
+
+
+def _read_start(
+    target: _EnvironTarget,
+    first: PinnedProcess,
+    container_id: str | None,
+    read: Callable[[int], T],
+) -> T | None:
+    """Return what `read` makes of the first process of the target's container.
+
+    None where it is the target itself: both run, and have one number. Blocks. Raises as
+    `CallerResolver.read_environments`.
+    """
+    if first.pid == target.process.pid:
+        return None
+    try:
+        return target.read_another(first, container_id, read)
+    except ProcessLookupError:
+        raise process_exited(first.pid) from None
 
 
 def _read_started_at(own: PinnedProcess) -> datetime:

@@ -12,6 +12,9 @@ another program meanwhile, and waits for its asynchronous I/O (`__mmput` in kern
 `exit_aio` in fs/aio.c); opening one of them waits for an exec (`exec_update_lock` in fs/exec.c).
 A workload can make both last as long as it likes, so none of them is read on the event loop; and
 on another thread, reading a block of some kilobytes takes hardly longer than reading a sign.
+
+The file is opened for each read. A descriptor that is kept shows the memory that the process has
+left, for as long as another process has it too (vfork(2), CLONE_VM).
 """
 
 from __future__ import annotations

@@ -91,19 +91,21 @@ class _Entry:
 
     namespace: Namespace
     pod_key: str
-    held: HeldNamespace | None = None
-    state: NetworkState | None = None
-    inet6: bytes | None = None
-    valid_until: float = 0.0
-    changes: int = 0
-    used_at: float = 0.0
-    is_dropped: bool = False
-    reader: ThrottledReader | None = None
-    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-    next_reading: asyncio.Task[LiveNetwork | Exception] | None = None
-    subscribers: set[OnChange] = field(default_factory=set)
-    holders: dict[int, PinnedProcess] = field(default_factory=dict)
-    answers: LRUCache[str, object] = field(default_factory=partial(LRUCache, MAX_ANSWERS))
+    held: HeldNamespace | None = field(default=None, init=False)
+    state: NetworkState | None = field(default=None, init=False)
+    inet6: bytes | None = field(default=None, init=False)
+    valid_until: float = field(default=0.0, init=False)
+    changes: int = field(default=0, init=False)
+    used_at: float = field(default=0.0, init=False)
+    is_dropped: bool = field(default=False, init=False)
+    reader: ThrottledReader | None = field(default=None, init=False)
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
+    next_reading: asyncio.Task[LiveNetwork | Exception] | None = field(default=None, init=False)
+    subscribers: set[OnChange] = field(default_factory=set, init=False)
+    holders: dict[int, PinnedProcess] = field(default_factory=dict, init=False)
+    answers: LRUCache[str, object] = field(
+        default_factory=partial(LRUCache, MAX_ANSWERS), init=False
+    )
 
     def notify(self) -> None:
         """Mark the state as stale, and notify the subscribers of the namespace."""
@@ -217,7 +219,7 @@ class NetworkCache:
         self, pod_key: str, process: PinnedProcess, namespace: Namespace
     ) -> LiveNetwork:
         """Return the namespace of a process, which is not held for it. Raises as `network`."""
-        pin = process.duplicate()
+        pin = process.share()
         try:
             await self._wait(pod_key)
             links = await self._run_charged(
@@ -275,7 +277,7 @@ class NetworkCache:
     ) -> Awaitable[LiveNetwork | Exception]:
         """Return the next reading, which is shared by all calls before its start."""
         if entry.next_reading is None:
-            reading = self._read(entry, pod_key, process.duplicate())
+            reading = self._read(entry, pod_key, process.share())
             entry.next_reading = asyncio.get_running_loop().create_task(reading)
         return asyncio.shield(entry.next_reading)
 
@@ -340,7 +342,7 @@ class NetworkCache:
                 took_ms = (time.thread_time() - begun) * 1000
                 pin.close()
 
-        pin = process.duplicate()
+        pin = process.share()
         try:
             return await self._run(pod_key, job, _READ_FROM)
         finally:

@@ -24,6 +24,8 @@ from netutil.agent.identity.ptrace import CredentialsNotRestored
 
 T = TypeVar("T")
 _LOG = logging.getLogger(__name__)
+MAX_INLINE_SIZE = 1024
+"""Characters or entries of a workload that the loop works on: each may cost microseconds."""
 
 
 class _TimedOut(Exception):
@@ -127,6 +129,15 @@ class ReadPool:
         if not lane.busy:
             self._begin(loop, lane)
         return await self._outcome(lane, one, one.futures[0], what)  # type: ignore[no-any-return]
+
+    async def run_sized(self, pod_key: str, make: Callable[[], T], size: int | None = None) -> T:
+        """Return what `make` makes of `size` characters or entries that a workload wrote.
+
+        On the loop only if they are known to be few, since there may be millions. Raises as `run`.
+        """
+        if size is not None and size <= MAX_INLINE_SIZE:
+            return make()
+        return await self.run(pod_key, make, "what the pod itself wrote")
 
     def join(self, pod_key: str, share: Hashable, what: str) -> Awaitable[Any] | None:
         """Return the outcome of the next read of what `share` says, None if none is waiting.

@@ -68,28 +68,32 @@ class _Deferred:
     account: Account
 
 
+@dataclass(frozen=True, slots=True)
+class AdmissionRules:
+    """Whom one socket admits: identification, limits, what is known of peers, and counts.
+
+    `check_capacity` returns the error of new connections, None while there is none.
+    """
+
+    identify: Identify
+    limits: ConnectionLimits
+    counts: AdmissionCounts
+    check_capacity: Callable[[], AgentError | None] = lambda: None
+    known: KnownPeers = field(default_factory=KnownPeers)
+
+
 class ConnectionAdmission:
     """Admits the connections of one socket. Used on one event loop."""
 
-    def __init__(
-        self,
-        server: Server,
-        policy: PodPolicy,
-        identify: Identify,
-        limits: ConnectionLimits,
-        counts: AdmissionCounts,
-        check_capacity: Callable[[], AgentError | None] = lambda: None,
-        known: KnownPeers | None = None,
-    ) -> None:
-        """`check_capacity` returns the error of new connections, None while there is none."""
+    def __init__(self, server: Server, policy: PodPolicy, rules: AdmissionRules) -> None:
         self._server = server
         self._policy = policy
         self._registry: ConnectionRegistry = policy.registry
-        self._identify = identify
-        self._limits = limits
-        self._counts = counts
-        self._check_capacity = check_capacity
-        self._known = KnownPeers() if known is None else known
+        self._identify = rules.identify
+        self._limits = rules.limits
+        self._counts = rules.counts
+        self._check_capacity = rules.check_capacity
+        self._known = rules.known
         self._taken: list[_Deferred] = []
         self._deferred: dict[_Deferred, Work] = {}
 

@@ -5,19 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import cast
 
 import grpc
-from netutil.agent.connections.admission import AdmissionCounts, ConnectionAdmission, Identify
-from netutil.agent.connections.attribution import KnownPeers
+from netutil.agent.connections.admission import AdmissionRules, ConnectionAdmission
 from netutil.agent.connections.policy import PodPolicy, ServerSizes
-from netutil.agent.errors import AgentError
-from netutil.agent.grpcserver import Server, ServerConfig
+from netutil.agent.grpcserver import HeaderLimits, MessageLimits, Server, ServerConfig
 from netutil.agent.grpcserver.ancillary import Closer
 from netutil.agent.grpcserver.standard_services import HEALTH, add_health, add_reflection
 from netutil.agent.identity.pidfd import PinPeer
-from netutil.agent.limits.limits import ConnectionLimits
 from netutil.agent.listener.acceptor import Acceptor
 from netutil.agent.listener.ownership import SocketHealth, SocketWatch
 from netutil.agent.listener.unix_socket import Listener
@@ -29,22 +26,18 @@ MAX_REQUEST_BYTES = 64 * 1024
 def server_config(sizes: ServerSizes) -> ServerConfig:
     """Return the configuration of a gRPC server of the agent."""
     return ServerConfig(
-        max_request_bytes=sizes.request_bytes,
-        max_header_list_bytes=sizes.header_bytes,
+        messages=MessageLimits(max_request_bytes=sizes.request_bytes),
+        headers=HeaderLimits(max_list_bytes=sizes.header_bytes),
     )
 
 
 @dataclass(frozen=True, slots=True)
 class ServedSocket:
-    """Parts of the server on one socket: identification, limits, counts."""
+    """Parts of the server on one socket."""
 
-    identify: Identify
-    limits: ConnectionLimits
-    counts: AdmissionCounts
+    rules: AdmissionRules
     pin: PinPeer
     health: SocketHealth
-    check_capacity: Callable[[], AgentError | None] = lambda: None
-    known: KnownPeers = field(default_factory=KnownPeers)
     closer: Closer | None = None
     """None where the listener refuses descriptors."""
 
@@ -67,16 +60,8 @@ async def serve(
     names = add(registering)
     health = await add_health(server, names)
     add_reflection(server, (*names, HEALTH))
-    admission = ConnectionAdmission(
-        server,
-        policy,
-        served_socket.identify,
-        served_socket.limits,
-        served_socket.counts,
-        served_socket.check_capacity,
-        served_socket.known,
-    )
-    acceptor = Acceptor(listener, admission, served_socket.counts.accept)
+    admission = ConnectionAdmission(server, policy, served_socket.rules)
+    acceptor = Acceptor(listener, admission, served_socket.rules.counts.accept)
     socket_watch = SocketWatch(acceptor, served_socket.pin, served_socket.health)
     acceptor.open()
     watch_task = asyncio.create_task(socket_watch.run(), name="socket watch")

@@ -109,7 +109,9 @@ def read_pools(host_root: str, files: Files = BY_PATH) -> tuple[HugepagePool, ..
 
     Files: /sys/kernel/mm/hugepages/hugepages-<size>kB/{nr,free,resv,surplus}_hugepages, and
     the same but resv in /sys/devices/system/node/node<n>/hugepages, by NUMA node. They are
-    counters without a lock (mm/hugetlb_sysfs.c). Raises OSError if one cannot be read.
+    counters without a lock (mm/hugetlb_sysfs.c). Only nr is read while that is 0: it counts all
+    pages, free and surplus ones too, and reserved ones are free (`gather_surplus_pages` in
+    mm/hugetlb.c). Raises OSError if one cannot be read.
     """
     kernel = f"{host_root.rstrip('/')}/sys/kernel/mm/hugepages"
     system = f"{host_root.rstrip('/')}/sys/devices/system/node"
@@ -134,19 +136,24 @@ def _numa(files: Files, system: str, nodes: Iterable[int], name: str) -> tuple[_
     for node in nodes:
         part = f"{system}/node{node}/hugepages/{name}"
         total = _text(files, part, "nr_hugepages")
-        if total is not None:
-            free, surplus = _pages(files, part, "free"), _pages(files, part, "surplus")
-            parts.append((node, int(total), free, surplus))
+        if total is None:
+            continue
+        if not int(total):
+            parts.append((node, 0, 0, 0))
+            continue
+        free, surplus = _pages(files, part, "free"), _pages(files, part, "surplus")
+        parts.append((node, int(total), free, surplus))
     return tuple(parts)
 
 
 def _pool(files: Files, directory: str, size: int, parts: Iterable[_Part]) -> HugepagePool:
+    total = _pages(files, directory, "nr")
     return HugepagePool(
         page_size_bytes=size,
-        total_bytes=_pages(files, directory, "nr") * size,
-        free_bytes=_pages(files, directory, "free") * size,
-        reserved_bytes=_pages(files, directory, "resv") * size,
-        surplus_bytes=_pages(files, directory, "surplus") * size,
+        total_bytes=total * size,
+        free_bytes=_pages(files, directory, "free") * size if total else 0,
+        reserved_bytes=_pages(files, directory, "resv") * size if total else 0,
+        surplus_bytes=_pages(files, directory, "surplus") * size if total else 0,
         numa_nodes=tuple(
             NumaHugepages(node, total * size, free * size, surplus * size)
             for node, total, free, surplus in parts

@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from typing import TypeVar
 
 from netutil.agent.errors import Reason, ResourceExhausted, Unavailable, resource_exhausted
@@ -151,15 +152,23 @@ def names_parent_devices(release: str, links: Iterable[Link]) -> bool:
 
 
 def network_namespace(thread: int) -> tuple[int, int]:
-    """Return the identity of a process's network namespace (namespaces(7)).
+    """Return the identity of a process's network namespace, as stat(2) of its file shows it.
 
-    Raises `Unavailable` if the agent may not look at it.
+    That is the device of nsfs, of which a kernel has one, and the inode number in the text of the
+    link (namespaces(7); `ns_get_name` in fs/nsfs.c). To follow the link takes twice as long.
+    Raises `Unavailable` if the agent may not look at it, FileNotFoundError or ProcessLookupError
+    for a thread that has ended.
     """
     try:
-        found = os.stat("ns/net", dir_fd=thread)
+        name = os.readlink("ns/net", dir_fd=thread)
     except PermissionError as error:
         raise _unreadable(f"the agent may not look at it: {error.strerror}") from error
-    return found.st_dev, found.st_ino
+    return _nsfs_device(), int(name[len("net:[") : -1])
+
+
+@cache
+def _nsfs_device() -> int:
+    return os.stat("/proc/self/ns/net").st_dev
 
 
 def host_network_namespace() -> tuple[int, int] | None:

@@ -4,7 +4,14 @@ It knows nothing of the agent, and serves grpcio's own servicers unmodified.
 """
 
 from netutil.agent.grpcserver.call import Call, Status, call_of
-from netutil.agent.grpcserver.config import ServerConfig
+from netutil.agent.grpcserver.config import (
+    HeaderLimits,
+    MessageLimits,
+    PingLimits,
+    ServerConfig,
+    StreamLimits,
+    Timeouts,
+)
 from netutil.agent.grpcserver.framing import EncodedMessage
 from netutil.agent.grpcserver.poller import peer_closed
 from netutil.agent.grpcserver.protocol import Connection
@@ -15,9 +22,14 @@ __all__ = [
     "CallPolicy",
     "Connection",
     "EncodedMessage",
+    "HeaderLimits",
+    "MessageLimits",
+    "PingLimits",
     "Server",
     "ServerConfig",
     "Status",
+    "StreamLimits",
+    "Timeouts",
     "call_of",
     "peer_closed",
 ]

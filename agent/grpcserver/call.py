@@ -199,7 +199,7 @@ class Call(grpc.aio.ServicerContext[Any, Any]):
             length = int.from_bytes(data[1:5], "big")
             if length + framing.PREFIX_BYTES == size:
                 if not (data[0] or self._received or self._method.request_streaming) and (
-                    length <= self.connection.config.max_request_bytes
+                    length <= self.connection.config.messages.max_request_bytes
                 ):
                     # The one message of a unary call, as nearly all are: `_take` has no objection.
                     self._received = 1
@@ -215,7 +215,7 @@ class Call(grpc.aio.ServicerContext[Any, Any]):
         self.connection.http2.hold(size)
         while len(buffer) >= framing.PREFIX_BYTES and not self._over:
             length = int.from_bytes(buffer[1:5], "big")
-            if length > self.connection.config.max_request_bytes:
+            if length > self.connection.config.messages.max_request_bytes:
                 self._refuse(self._too_large())
                 break
             whole = length + framing.PREFIX_BYTES
@@ -295,7 +295,7 @@ class Call(grpc.aio.ServicerContext[Any, Any]):
 
     def _take(self, message: _Message, flag: int) -> None:
         method, http2 = self._method, self.connection.http2
-        if flag or len(message.body) > self.connection.config.max_request_bytes:
+        if flag or len(message.body) > self.connection.config.messages.max_request_bytes:
             status = self._message_error(flag, len(message.body))
             if status is not None:
                 self._drop(message)
@@ -304,7 +304,7 @@ class Call(grpc.aio.ServicerContext[Any, Any]):
         self._received += 1
         # Many messages may come in one frame, and each is work for the handler.
         http2.cost += REQUEST_COST if method.request_streaming else 1
-        if len(self._messages) >= self.connection.config.max_unread_messages:
+        if len(self._messages) >= self.connection.config.messages.max_unread:
             self._drop(message)
             text = "The call sent more messages than its handler has read."
             self._refuse(Status(grpc.StatusCode.RESOURCE_EXHAUSTED, text))
@@ -321,7 +321,7 @@ class Call(grpc.aio.ServicerContext[Any, Any]):
     def _message_error(self, flag: int, size: int) -> Status | None:
         """Return why a message cannot be taken, None if it can (doc/compression.md)."""
         encoding, code = self.head.encoding, grpc.StatusCode
-        if size > self.connection.config.max_request_bytes:
+        if size > self.connection.config.messages.max_request_bytes:
             return self._too_large()
         if flag > 1 or (flag and encoding == "identity"):
             return Status(code.INTERNAL, "The call's message has a flag that is not possible.")
@@ -331,14 +331,16 @@ class Call(grpc.aio.ServicerContext[Any, Any]):
         return None
 
     def _too_large(self) -> Status:
-        most = self.connection.config.max_request_bytes
+        most = self.connection.config.messages.max_request_bytes
         text = f"The call's message is larger than {most} bytes."
         return Status(grpc.StatusCode.RESOURCE_EXHAUSTED, text, limit="message")
 
     def _inflate(self, body: bytes) -> bytes:
         encoding = self.head.encoding
         try:
-            return framing.inflate(body, encoding, self.connection.config.max_request_bytes)
+            return framing.inflate(
+                body, encoding, self.connection.config.messages.max_request_bytes
+            )
         except framing.TooLargeError as error:
             raise _RequestError(self._too_large()) from error
         except framing.InflateError as error:
@@ -471,7 +473,7 @@ class Call(grpc.aio.ServicerContext[Any, Any]):
     def _respond(self, answer: Any) -> None:
         is_encoded = type(answer) is framing.EncodedMessage
         framed: bytes = answer.framed if is_encoded else self._framed(answer)
-        if len(framed) > self.connection.config.max_response_bytes + framing.PREFIX_BYTES:
+        if len(framed) > self.connection.config.messages.max_response_bytes + framing.PREFIX_BYTES:
             text = "The answer is larger than the server sends."
             self.end(Status(grpc.StatusCode.RESOURCE_EXHAUSTED, text))
             return
@@ -576,7 +578,7 @@ class Call(grpc.aio.ServicerContext[Any, Any]):
             # A peer that takes no data never sees the trailers, which come after it. Its own
             # deadline ends the call now: to one that has part of a message, the end of the stream
             # would be INTERNAL (grpc-go) or CANCELLED if it came first.
-            seconds = self.connection.config.late_reset_timeout
+            seconds = self.connection.config.timeouts.late_reset
             self._timer = self._loop.call_later(seconds, self.connection.run, self._reset)
         self.end(Status(grpc.StatusCode.DEADLINE_EXCEEDED, "The call's deadline is over."))
         if self._task is not None:
@@ -650,11 +652,13 @@ class Call(grpc.aio.ServicerContext[Any, Any]):
         if self._over:
             raise asyncio.CancelledError
         framed = self._framed(message)
-        if len(framed) > self.connection.config.max_response_bytes + framing.PREFIX_BYTES:
+        if len(framed) > self.connection.config.messages.max_response_bytes + framing.PREFIX_BYTES:
             text = "The answer is larger than the server sends."
             await self.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, text)
         self._send_message(framed)
-        while self._stream.pending_bytes > self.connection.config.max_buffered_response_bytes:
+        while (
+            self._stream.pending_bytes > self.connection.config.messages.max_buffered_response_bytes
+        ):
             self._writing = self._loop.create_future()
             await self._writing
 

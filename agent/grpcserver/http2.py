@@ -111,13 +111,13 @@ class Http2Connection:
         self._config = config
         self._events = events
         self._decoder = BlockDecoder(
-            config.max_header_list_bytes, config.max_header_block_bytes, first_blocks
+            config.headers.max_list_bytes, config.headers.max_block_bytes, first_blocks
         )
         self.out: list[bytes] = [
             _settings(
-                config.max_concurrent_streams,
-                config.max_header_list_bytes,
-                config.stream_window_bytes,
+                config.streams.max_concurrent,
+                config.headers.max_list_bytes,
+                config.streams.window_bytes,
             )
         ]
         self.streams: dict[int, Stream] = {}
@@ -236,7 +236,7 @@ class Http2Connection:
     def consumed_of_stream(self, stream: Stream, size: int) -> None:
         """As `consumed`, for bytes that were held and so are given back to the connection."""
         stream.unreturned += size
-        if stream.unreturned >= self._config.stream_window_bytes // 2:
+        if stream.unreturned >= self._config.streams.window_bytes // 2:
             size, stream.unreturned = stream.unreturned, 0
             self.grant(stream, size)
 
@@ -246,7 +246,7 @@ class Http2Connection:
 
         Not before the peer goes by these windows.
         """
-        if self._stream_window == frames.DEFAULT_WINDOW != self._config.stream_window_bytes:
+        if self._stream_window == frames.DEFAULT_WINDOW != self._config.streams.window_bytes:
             self._held_bytes += size
         else:
             self.consumed(None, size)
@@ -259,7 +259,7 @@ class Http2Connection:
 
     def open_window(self, stream: Stream) -> int:
         """Return how many bytes a peer that goes by our SETTINGS may still send on a stream."""
-        return stream.receive_window - self._stream_window + self._config.stream_window_bytes
+        return stream.receive_window - self._stream_window + self._config.streams.window_bytes
 
     def grant(self, stream: Stream, size: int) -> None:
         """Make the window of a stream larger, if it still takes data."""
@@ -433,7 +433,7 @@ class Http2Connection:
         self._block.append(payload)
         self._block_bytes += len(payload)
         if (
-            self._block_bytes > self._config.max_header_block_bytes
+            self._block_bytes > self._config.headers.max_block_bytes
             or len(self._block) > _MAX_CONTINUATIONS
         ):
             raise _ConnectionError(ErrorCode.ENHANCE_YOUR_CALM, "a header block too large")
@@ -465,7 +465,7 @@ class Http2Connection:
         if stream_id > self._refuse_above:
             self._remember_reset(stream_id)  # after the last GOAWAY it is passed over
             return
-        if len(self.streams) >= self._config.max_concurrent_streams:
+        if len(self.streams) >= self._config.streams.max_concurrent:
             self._reset_unopened(stream_id, ErrorCode.REFUSED_STREAM)
             return
         wrong_length = ends and request.content_length
@@ -544,7 +544,7 @@ class Http2Connection:
             self._set_initial_window(initial_window)
 
     def _on_settings_acknowledged(self) -> None:
-        change = self._config.stream_window_bytes - self._stream_window
+        change = self._config.streams.window_bytes - self._stream_window
         if not change:
             return  # acknowledged before
         self._stream_window += change
@@ -583,9 +583,9 @@ class Http2Connection:
         while at < len(out) and out[at][3] == frames.PING:
             at += 1
         out.insert(at, frames.frame(frames.PING, frames.ACK, 0, payload))
-        if self.now - self._last_ping < self._config.min_ping_interval:
+        if self.now - self._last_ping < self._config.pings.min_interval:
             self._ping_strikes += 1
-            if self._ping_strikes > self._config.max_ping_strikes:
+            if self._ping_strikes > self._config.pings.max_strikes:
                 raise _ConnectionError(ErrorCode.ENHANCE_YOUR_CALM, "too_many_pings")
         self._last_ping = self.now
 
@@ -700,7 +700,7 @@ class Http2Connection:
     def _count_stream_error(self) -> None:
         self._count_reset()
         self._stream_errors += 1
-        if self._stream_errors > self._config.max_stream_errors:
+        if self._stream_errors > self._config.streams.max_errors:
             raise _ConnectionError(ErrorCode.ENHANCE_YOUR_CALM, "too_many_stream_errors")
 
     def _reset_unopened(self, stream_id: int, code: ErrorCode) -> None:

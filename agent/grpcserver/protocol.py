@@ -86,7 +86,7 @@ class Connection:
         if transport.is_closing():
             return
         if not self.http2.is_open:
-            self._timer = self.loop.call_later(self.config.preface_timeout, self._preface_late)
+            self._timer = self.loop.call_later(self.config.timeouts.preface, self._preface_late)
         if not transport.is_reading():
             self._read_or_not()
         if self.http2.out:
@@ -263,7 +263,7 @@ class Connection:
             self._call_sent()
         if self.http2.is_drained and self._linger is None and not self._closing:
             self._linger = self.loop.call_later(
-                self.config.linger_timeout, self.run, self._end_linger
+                self.config.timeouts.linger, self.run, self._end_linger
             )
         if self.http2.closing and not out and not self._closing:
             self._closing = True
@@ -334,7 +334,7 @@ class Connection:
         self._shutdown_ping = b"shutdown"
         self.http2.shut_down()
         self.http2.ping(self._shutdown_ping)
-        self.loop.call_later(self.config.graceful_ping_timeout, self.run, self._last_goaway)
+        self.loop.call_later(self.config.timeouts.graceful_ping, self.run, self._last_goaway)
         self.flush()
 
     def _last_goaway(self) -> None:
@@ -404,7 +404,7 @@ class Connection:
 
     def reserve(self, call: Call) -> None:
         """Open a call's window for its message once the connection holds little enough."""
-        if self._held_bytes <= self.config.max_buffered_request_bytes:
+        if self._held_bytes <= self.config.messages.max_buffered_request_bytes:
             self._held_bytes += call.credit()
         else:
             self._starved[call] = None
@@ -416,7 +416,7 @@ class Connection:
     def release(self, size: int) -> None:
         """A message is not held any more."""
         self._held_bytes -= size
-        while self._starved and self._held_bytes <= self.config.max_buffered_request_bytes:
+        while self._starved and self._held_bytes <= self.config.messages.max_buffered_request_bytes:
             call = next(iter(self._starved))
             del self._starved[call]
             self._held_bytes += call.credit()

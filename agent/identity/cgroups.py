@@ -9,108 +9,40 @@ it, so the pod's directory and all above it must be root's.
 from __future__ import annotations
 
 import os
-from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 
 from netutil.agent.errors import (
     FailedPrecondition,
     PermissionDenied,
     Reason,
-    is_resource_exhaustion,
 )
+from netutil.agent.identity.cgroup_walk import is_populated, names_in, only_shortage
 from netutil.agent.identity.held_cgroups import FileId, HeldCgroups
+from netutil.agent.identity.hierarchy import UNIFIED, Hierarchy
 from netutil.agent.parsers.cgroup import (
     CgroupIdentity,
     CgroupLine,
-    CgroupMount,
     Placement,
     identify,
     parse_cgroup_file,
-    parse_cgroup_mounts,
     place,
 )
 from netutil.agent.parsers.pod_cgroups import (
-    PodPlaces,
     below_node,
-    joined_parents,
-    kubepods_directories,
-    locate,
     names_a_pod,
-    pod_places,
 )
 from netutil.agent.recent_cache import RecentCache, SharedRecentCache
 
-UNIFIED = ""
 _ROOT_UID = 0
-_MAX_DEPTH = 12
 _MAX_OWNERS = 4096
 MAX_IDENTITIES = 1024
 MAX_IDENTITIES_OF_POD = 32
 """A container's processes have one for each cgroup that they are in, and a workload may make many:
 of up to 16 KiB each."""
 _MAX_IDENTIFIED_TEXT = 4096
-_LINKS_OF_A_LEAF = 2
-"""st_nlink of a directory without directories, as kernfs counts it (fs/kernfs/dir.c)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Hierarchy:
-    """One mounted hierarchy of the host.
-
-    `root` is the cgroup that is mounted. `namespace` is the path, below the
-    mount, of the cgroup namespace that paths in /proc/<pid>/cgroup are
-    relative to: "" where the agent shares the host's. `places` are the locations of pods' cgroups.
-    """
-
-    version: int
-    directory: str
-    root: str = "/"
-    namespace: str = ""
-    places: PodPlaces = field(default_factory=pod_places, repr=False)
-
-    def absolute(self, path: str) -> str | None:
-        """Return a path of /proc/<pid>/cgroup from the hierarchy's root, as far as the agent sees.
-
-        None if the path leads above that root.
-        """
-        segments: list[str] = []
-        for segment in f"{self.namespace}/{path}".split("/"):
-            if segment == "..":
-                if not segments:
-                    return None
-                segments.pop()
-            elif segment and segment != ".":
-                segments.append(segment)
-        return "/" + "/".join(segments)
-
-    def resolve(self, path: str) -> str | None:
-        """Return the directory of an absolute path, None if it lies outside of what is mounted."""
-        if self.root == "/":
-            return os.path.normpath(f"{self.directory}/{path}")
-        if path != self.root and not path.startswith(f"{self.root}/"):
-            return None
-        return os.path.normpath(f"{self.directory}/{path.removeprefix(self.root)}")
-
-    def container_at(self, directory: str) -> str | None:
-        """Return the ID of the container of which a directory is the own cgroup, None if of none.
-
-        Only of a container whose path has a pod UID.
-        """
-        path = self._path_of(directory)
-        found = locate(path, self.places)
-        return found.container_id if found.pod_uid and found.container_path == path else None
-
-    def pod_at(self, directory: str) -> str | None:
-        """Return the normalised UID of the pod that a directory's path names, None for no pod."""
-        return locate(self._path_of(directory), self.places).pod_uid
-
-    def _path_of(self, directory: str) -> str:
-        below = directory.removeprefix(self.directory)
-        return f"{'' if self.root == '/' else self.root}{below}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,7 +207,7 @@ class CgroupTree:
             parent, name = os.path.split(directory)
             before, _, after = name.rpartition(placement.container_id or name)
             if placement.pod_path is not None:
-                names = _names_in(parent, before)
+                names = names_in(parent, before)
             else:
                 names = [f"{before}{container_id}{after}" for container_id in container_ids]
             return tuple(dict.fromkeys((directory, *(f"{parent}/{one}" for one in names))))
@@ -294,7 +226,7 @@ class CgroupTree:
             above, _, name = (placement.container_path or "").rpartition("/")
             path = f"{above}/{name.replace(identity.container_id, container_id)}"
             directory = hierarchy.resolve(path) if hierarchy and name else None
-            if hierarchy and directory and _is_populated(directory, hierarchy.version):
+            if hierarchy and directory and is_populated(directory, hierarchy.version):
                 return True
         return False
 
@@ -364,174 +296,6 @@ class CgroupTree:
             _root_owned(current)
 
 
-def read_cgroup_tree(
-    host_root: str, cgroup_root: str = "", held: HeldCgroups | None = None
-) -> CgroupTree:
-    """Return the host's cgroup mounts at or below `host_root`, from the agent's own mountinfo.
-
-    Never from a workload's: it can shape that. Where the agent is in a
-    private cgroup namespace, it finds its own place in the host's mount first. `cgroup_root` is
-    the kubelet's, "" for one of those that the agent's own place shows. `held` is where pods'
-    directories are held, None for one of its own.
-    """
-    mounts = parse_cgroup_mounts(_own("mountinfo"))
-    own = parse_cgroup_file(_own("cgroup"))
-    tree = build_tree(mounts, own, host_root, cgroup_root)
-    return tree if held is None else replace(tree, held=held)
-
-
-def build_tree(
-    mounts: Iterable[CgroupMount], own: Iterable[CgroupLine], host_root: str, cgroup_root: str = ""
-) -> CgroupTree:
-    """Return the tree for known mounts; of several mounts of one hierarchy the widest counts.
-
-    A mount in which the agent cannot find its own place is left out.
-    """
-    below = host_root.rstrip("/") + "/"
-    best: dict[str, CgroupMount] = {}
-    lines = tuple(own)
-    for mount in mounts:
-        if not mount.mount_point.startswith(below):
-            continue
-        for controller in _controllers(mount, lines):
-            if controller not in best or _width(mount) > _width(best[controller]):
-                best[controller] = mount
-    found = {c: _hierarchy(mount, c, lines, cgroup_root) for c, mount in best.items()}
-    return CgroupTree({c: hierarchy for c, hierarchy in found.items() if hierarchy is not None})
-
-
-def _cgroups_below(
-    directory: str,
-    *,
-    breadth_first: bool = False,
-    onerror: Callable[[OSError], None] = lambda _: None,
-) -> Iterator[str]:
-    """Yield a directory and all below it, each before those in it.
-
-    os.walk of Python 3.11 calls itself for each level, and a workload that may make cgroups nests
-    more of them than Python allows calls. `onerror` gets the error of what cannot be listed, which
-    is then left out.
-    """
-    waiting = deque([directory])
-    while waiting:
-        folder = waiting.popleft() if breadth_first else waiting.pop()
-        try:
-            with os.scandir(folder) as entries:
-                below = [one.path for one in entries if one.is_dir(follow_symlinks=False)]
-        except OSError as error:
-            onerror(error)
-            continue
-        yield folder
-        waiting.extend(below if breadth_first else reversed(below))
-
-
-def processes_below(directory: str) -> Iterator[int]:
-    """Yield the host pids in a cgroup and all below it (cgroup.procs), as they are now.
-
-    Raises OSError for a shortage: a process that was not looked for is not missing.
-    """
-    for folder in _cgroups_below(directory, onerror=_only_shortage):
-        try:
-            text = Path(folder, "cgroup.procs").read_text(encoding="ascii")
-        except OSError as error:
-            # The cgroup went away meanwhile, or is a threaded one of cgroup v2,
-            # whose processes the nearest domain above it lists.
-            _only_shortage(error)
-            continue
-        for line in text.split():
-            yield int(line)
-
-
-def containers_below(hierarchy: Hierarchy) -> dict[str, str]:
-    """Return the directory of every container in a hierarchy whose path has a pod UID.
-
-    For the operators' view: names are taken as they are. Blocks: not for the loop. Raises
-    OSError for a shortage.
-    """
-    found: dict[str, str] = {}
-    for path in kubepods_directories(hierarchy.places):
-        top = hierarchy.resolve(path)
-        if top is not None:
-            _find_containers(hierarchy, top, found)
-    for path in joined_parents(hierarchy.places):
-        parent = hierarchy.resolve(path or "/")
-        if parent is not None:
-            _find_joined(hierarchy, parent, found)
-    return found
-
-
-def pod_directories_below(hierarchy: Hierarchy) -> dict[str, str]:
-    """Return the directory of every pod in a hierarchy that has one, by normalised UID.
-
-    Blocks and raises as `containers_below`.
-    """
-    found: dict[str, str] = {}
-    for path in kubepods_directories(hierarchy.places):
-        top = hierarchy.resolve(path)
-        if top is None:
-            continue
-        for folder, below, _ in os.walk(top, onerror=_only_shortage):
-            pod_uid = hierarchy.pod_at(folder)
-            if pod_uid is not None:
-                found.setdefault(pod_uid, folder)
-                below.clear()
-            elif folder.count("/") - top.count("/") >= _MAX_DEPTH:
-                below.clear()
-    return found
-
-
-def _names_in(directory: str, prefix: str) -> list[str]:
-    try:
-        return sorted(name for name in os.listdir(directory) if name.startswith(prefix))
-    except OSError as error:
-        _only_shortage(error)
-        return []
-
-
-def _find_containers(hierarchy: Hierarchy, top: str, found: dict[str, str]) -> None:
-    for folder, below, _ in os.walk(top, onerror=_only_shortage):
-        container_id = hierarchy.container_at(folder)
-        if container_id:
-            found.setdefault(container_id, folder)
-            below.clear()
-        elif folder.count("/") - top.count("/") >= _MAX_DEPTH:
-            below.clear()
-
-
-def _find_joined(hierarchy: Hierarchy, parent: str, found: dict[str, str]) -> None:
-    """Find containers whose segment has the pod's slice too."""
-    try:
-        names = os.listdir(parent)
-    except OSError as error:
-        _only_shortage(error)
-        return
-    for name in names:
-        container_id = hierarchy.container_at(f"{parent}/{name}") if ":" in name else None
-        if container_id:
-            found.setdefault(container_id, f"{parent}/{name}")
-
-
-def _is_populated(directory: str, version: int) -> bool:
-    """Return whether a cgroup has processes, or may have some below it.
-
-    Raises OSError for a shortage.
-    """
-    try:
-        if version == 1:
-            members = Path(directory, "cgroup.procs").read_bytes()
-            # Its cgroups are not walked through: a workload makes as many as it likes.
-            return bool(members) or os.stat(directory).st_nlink > _LINKS_OF_A_LEAF
-        return "populated 1" in Path(directory, "cgroup.events").read_text(encoding="ascii")
-    except OSError as error:
-        _only_shortage(error)
-        return False
-
-
-def _only_shortage(error: OSError) -> None:
-    if is_resource_exhaustion(error):
-        raise error
-
-
 def _guarded_path(placement: Placement) -> str | None:
     if placement.pod_path is not None:
         return placement.pod_path
@@ -547,7 +311,7 @@ def _root_owned(directory: str) -> FileId:
     try:
         found = os.lstat(directory)
     except OSError as error:
-        _only_shortage(error)
+        only_shortage(error)
         raise PermissionDenied(
             Reason.CGROUP_NOT_OWNED_BY_ROOT,
             f"The caller's cgroup cannot be checked: {error.strerror}.",
@@ -567,60 +331,3 @@ def _not_owned(directory: str, owner: int) -> PermissionDenied:
         advice="A pod's cgroups are made by root. A delegated cgroup of a user"
         " session or a rootless engine is no pod.",
     )
-
-
-def _controllers(mount: CgroupMount, own: Iterable[CgroupLine]) -> tuple[str, ...]:
-    if mount.version == 2:  # noqa: PLR2004 - cgroup v2
-        return (UNIFIED,)
-    return tuple(
-        controller for line in own for controller in line.controllers if controller in mount.options
-    )
-
-
-def _width(mount: CgroupMount) -> int:
-    """Rank a mount: the more of the hierarchy it shows, the higher."""
-    steps = [step for step in mount.root.split("/") if step]
-    above = steps.count("..")
-    return above if above else -len(steps)
-
-
-def _hierarchy(
-    mount: CgroupMount, controller: str, own: Iterable[CgroupLine], cgroup_root: str
-) -> Hierarchy | None:
-    lines = (line for line in own if controller in (line.controllers or (UNIFIED,)))
-    path = next((line.path for line in lines), "/")
-    root, namespace = mount.root, ""
-    if mount.root.startswith("/.."):
-        place = _own_place(mount.mount_point)
-        if place is None:
-            return None
-        root, namespace = "/", place.removesuffix(path.rstrip("/"))
-    hierarchy = Hierarchy(mount.version, mount.mount_point, root, namespace)
-    places = pod_places(hierarchy.absolute(path) or "/", cgroup_root)
-    return replace(hierarchy, places=places)
-
-
-def _own(name: str) -> str:
-    """Return a file of the agent's own process. Paths in it need not be UTF-8, nor lines end at CR.
-
-    A user who may mount anything on the host, FUSE for one, chooses such paths.
-    """
-    return Path("/proc/self", name).read_bytes().decode("utf-8", errors="surrogateescape")
-
-
-def _own_place(mount_point: str) -> str | None:
-    """Return where the agent's own process is below the mount.
-
-    /proc/self/cgroup cannot say it in a private cgroup namespace, so the
-    directory whose cgroup.procs lists this process is looked for, once. None if there is none.
-    """
-    pid = str(os.getpid())
-    # The nearest first: a container may nest cgroups, and its own are farther than the agent's.
-    for folder in _cgroups_below(mount_point, breadth_first=True):
-        try:
-            members = Path(folder, "cgroup.procs").read_text(encoding="ascii").split()
-        except OSError:
-            continue
-        if pid in members:
-            return folder.removeprefix(mount_point)
-    return None

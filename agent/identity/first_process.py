@@ -8,12 +8,7 @@ with it.
 
 from __future__ import annotations
 
-import os
-import select
-import sys
 from collections.abc import Iterable
-from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 from netutil.agent.errors import Reason, ResourceExhausted, Unauthenticated
@@ -21,58 +16,6 @@ from netutil.agent.identity.namespaces import MAX_PROCESSES
 from netutil.agent.identity.pidfd import pin_pid
 from netutil.agent.identity.process import PinnedProcess, process_exited
 from netutil.agent.parsers.process import parse_stat
-
-_WORD = 0xFFFFFFFF
-
-
-@dataclass(frozen=True, slots=True)
-class ProcessStart:
-    """Which process bore a PID. No other process with that PID has the same `number`.
-
-    `number` is the inode number of its pidfd, which the kernel gives out once (pidfs, Linux 6.9
-    and later), or its start time in clock ticks on older kernels.
-    """
-
-    pid: int
-    number: int
-
-
-def start_of(process: PinnedProcess) -> ProcessStart:
-    """Return which process is pinned. Blocks on kernels without pidfs."""
-    if _has_pidfs():
-        return ProcessStart(process.pid, os.fstat(process.pidfd()).st_ino)
-    return ProcessStart(process.pid, process.stat().start_ticks)
-
-
-def pin_same(start: ProcessStart) -> PinnedProcess | None:
-    """Return a new pin of a process, None if it has ended. Blocks on kernels without pidfs."""
-    try:
-        process = pin_pid(start.pid)
-    except Unauthenticated:
-        return None
-    try:
-        if start_of(process) == start:
-            return process
-    except BaseException:
-        process.close()
-        raise
-    process.close()
-    return None
-
-
-@cache
-def _has_pidfs() -> bool:
-    """Return whether each process has a pidfd inode of its own, with a number of 64 bits.
-
-    On older kernels all pidfds have one inode, that of epoll instances too (fs/anon_inodes.c).
-    """
-    pidfd = os.pidfd_open(os.getpid())
-    try:
-        with select.epoll() as other:
-            has_own = os.fstat(pidfd).st_dev != os.fstat(other.fileno()).st_dev
-    finally:
-        os.close(pidfd)
-    return has_own and sys.maxsize > _WORD
 
 
 def find_first(pids: Iterable[int]) -> PinnedProcess:

@@ -42,7 +42,7 @@ def find_process(caller: PinnedProcess, number: int, pod_processes: Iterable[int
     caller.own_number = numbers[level]
     if numbers[level] == number:
         caller.ensure_alive()
-        return caller.duplicate()
+        return caller.share()
     if level == 0:
         return _pin_or_missing(number, number)
     namespace = _namespace(caller, 0)

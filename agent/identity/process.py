@@ -46,23 +46,42 @@ _READ_BYTES = 16 * 1024
 _PATH_OF_RUNNING_THREAD = re.compile(r"^[1-9][0-9]*:[^:\n]*:/.", re.MULTILINE)
 
 
+class _Descriptors:
+    """A pidfd and a directory in /proc, which are closed with the last pin that has them."""
+
+    __slots__ = ("_directory", "_pidfd")
+
+    def __init__(self, pidfd: int, directory: int) -> None:
+        self._pidfd = pidfd
+        self._directory = directory
+
+    def __del__(self) -> None:
+        os.close(self._pidfd)
+        os.close(self._directory)
+
+
 class PinnedProcess:
     """One process of this host, pinned. Close it when the connection ends.
 
-    Not safe for use from several threads; a reader on another thread takes a
-    descriptor of its own with `duplicate`. A pin that was handed to a read whose
-    caller gave up is not closed explicitly: it is closed when it is garbage-collected.
+    Not safe for use from several threads: a reader on another thread takes a pin of its own with
+    `share`, which keeps the descriptors open for as long as that pin has them. A pin that was
+    handed to a read whose caller gave up is not closed explicitly: it is closed when it is
+    garbage-collected.
     """
 
-    __slots__ = ("_directory", "_pidfd", "own_number", "pid")
+    __slots__ = ("_descriptors", "_directory", "_pidfd", "own_number", "pid")
 
-    def __init__(self, pid: int, pidfd: int, directory: int) -> None:
+    def __init__(
+        self, pid: int, pidfd: int, directory: int, descriptors: _Descriptors | None = None
+    ) -> None:
+        """Take over the two descriptors. `descriptors` has them already where they are shared."""
         self.pid = pid
         self.own_number: int | None = None
         """The PID in the process's own PID namespace, which never changes; None until it is read
         (`identity.namespaces.find_process`)."""
         self._pidfd = pidfd
         self._directory = directory
+        self._descriptors: _Descriptors | None = descriptors or _Descriptors(pidfd, directory)
 
     def has_number(self, pid: str) -> bool:
         """Return whether `pid`, of a request, is known to be the process in its own PID namespace.
@@ -219,8 +238,17 @@ class PinnedProcess:
             raise process_exited(self.pid)
         return self._pidfd
 
+    def share(self) -> PinnedProcess:
+        """Return a second pin with the same descriptors, which the last of both closes.
+
+        That is no system call. Raises `Unauthenticated` after `close`.
+        """
+        if self._descriptors is None:
+            raise process_exited(self.pid)
+        return PinnedProcess(self.pid, self._pidfd, self._directory, self._descriptors)
+
     def duplicate(self) -> PinnedProcess:
-        """Return a second, independent pin of the same process, for another thread.
+        """Return a second pin of the same process with descriptors of its own, to be waited for.
 
         Raises `Unauthenticated` after `close`, `QuotaExceeded` for a shortage of descriptors.
         """
@@ -235,12 +263,8 @@ class PinnedProcess:
 
     def close(self) -> None:
         """Let the process go. May be called again."""
-        for descriptor in (self._pidfd, self._directory):
-            if descriptor >= 0:
-                os.close(descriptor)
         self._pidfd = self._directory = -1
-
-    __del__ = close
+        self._descriptors = None
 
 
 @dataclass(frozen=True, slots=True)

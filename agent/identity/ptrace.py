@@ -19,13 +19,19 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-import struct
 import threading
 from collections.abc import Callable
 from functools import cache
 from typing import TypeVar, cast
 
-from netutil.agent.errors import PermissionDenied, Reason
+from netutil.agent.errors import AgentError, PermissionDenied, Reason
+from netutil.agent.identity.live_credentials import (
+    CAPABILITIES,
+    CAPABILITY_HEADER,
+    CAPABILITY_VERSION,
+    credentials_now,
+    first_thread_ids,
+)
 from netutil.agent.identity.process import (
     Credentials,
     PinnedProcess,
@@ -36,7 +42,6 @@ from netutil.agent.parsers.process import ThreadCredentials
 
 T = TypeVar("T")
 
-_CAPABILITY_VERSION_3 = 0x20080522
 _CAP_SYS_PTRACE = 1 << 19
 _ANY_ID = _WORD = 0xFFFFFFFF
 _LIBC = ctypes.PyDLL(None, use_errno=True)
@@ -50,9 +55,7 @@ class CredentialsNotRestored(Exception):
     """
 
 
-_HEADER = struct.pack("Ii", _CAPABILITY_VERSION_3, 0)  # struct __user_cap_header_struct
-_CAPABILITIES = struct.Struct("6I")
-"""Twice `struct __user_cap_data_struct`: effective, permitted, inheritable; the low bits first."""
+_HEADER = CAPABILITY_HEADER.pack(CAPABILITY_VERSION, 0)
 for _set_id in (_LIBC.setfsuid, _LIBC.setfsgid):
     _set_id.argtypes = (ctypes.c_uint32,)
     _set_id.restype = ctypes.c_uint32
@@ -123,7 +126,7 @@ def read_as_caller(
     Raises `Unauthenticated` if either has exited, `CredentialsNotRestored` if the calling thread
     must end, and what `read` raises. Blocks: not for the loop.
     """
-    asking = caller.through_running_thread(_credentials_in_own_user_namespace)
+    asking = credentials_now(caller)
     _ensure_ids(asking, credentials)
     ids_are_compared = target.pid != os.getpid() and _kernel_compares_ids(asking, credentials)
 
@@ -138,13 +141,13 @@ def read_as_caller(
     def read_thread(thread: int) -> T:
         # Ids are a thread's own: they are those of the thread that is read.
         if not ids_are_compared:
-            _ensure_same_ids(thread, asking)
+            _ensure_same_ids(target, thread, asking)
         try:
             return _read_with(credentials, asking.effective_capabilities, read_and_check, thread)
         except PermissionError:
             if thread_has_ended(thread):  # files of one that has ended are root's
                 raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH)) from None
-            _ensure_same_ids(thread, asking)  # says it better
+            _ensure_same_ids(target, thread, asking)  # says it better
             raise
 
     def check_caller(thread: int) -> None:
@@ -157,6 +160,9 @@ def read_as_caller(
         caller.ensure_alive()
         target.ensure_alive()
         raise _refused("the kernel does not let the caller read it (ptrace access mode)") from None
+    except AgentError:
+        caller.through_running_thread(check_caller)  # an error says something of the target too
+        raise
     caller.through_running_thread(check_caller)  # after the read, for the same reason
     caller.ensure_alive()
     target.ensure_alive()
@@ -177,12 +183,13 @@ def _kernel_compares_ids(asking: ThreadCredentials, credentials: Credentials) ->
     return has_one_id and not asking.effective_capabilities & _CAP_SYS_PTRACE
 
 
-def _ensure_same_ids(thread: int, asking: ThreadCredentials) -> None:
-    """Raise `PermissionDenied` unless a thread has the ids of the caller.
+def _ensure_same_ids(target: PinnedProcess, thread: int, asking: ThreadCredentials) -> None:
+    """Raise `PermissionDenied` unless a thread of the target has the ids of the caller.
 
-    Raises ProcessLookupError if the thread has ended.
+    Raises ProcessLookupError if the thread has ended, perhaps not if it is the first.
     """
-    if thread_credentials(thread).ids != asking.ids:
+    ids = first_thread_ids(target) if thread == target.directory() else None
+    if (ids or thread_credentials(thread).ids) != asking.ids:
         raise _refused("it runs under other user or group ids")
 
 
@@ -201,6 +208,8 @@ def _read_with(
     high = capabilities >> 32 & high_permitted
     lowered = low, permitted, inheritable, high, high_permitted, high_inheritable
     has_other_ids = (credentials.uid, credentials.gid) != (uid, gid)
+    if lowered == own and not has_other_ids:  # of a privileged container
+        return read(thread)
     try:
         if has_other_ids:
             _set_file_system_ids(credentials.uid, credentials.gid)
@@ -241,14 +250,14 @@ def _set_file_system_ids(uid: int, gid: int) -> None:
 
 
 def _capabilities() -> _Words:
-    found = ctypes.create_string_buffer(_CAPABILITIES.size)
+    found = ctypes.create_string_buffer(CAPABILITIES.size)
     if _LIBC.capget(_HEADER, found) != 0:
         raise OSError(ctypes.get_errno(), "capget")
-    return cast(_Words, _CAPABILITIES.unpack(found))
+    return cast(_Words, CAPABILITIES.unpack(found))
 
 
 def _set_capabilities(wanted: _Words) -> None:
-    if _LIBC.capset(_HEADER, _CAPABILITIES.pack(*wanted)) != 0:
+    if _LIBC.capset(_HEADER, CAPABILITIES.pack(*wanted)) != 0:
         raise OSError(ctypes.get_errno(), "capset")
 
 
@@ -256,11 +265,6 @@ def _set_capabilities(wanted: _Words) -> None:
 def _own_user_namespace() -> str:
     """Return its name; no thread of the agent enters another user namespace."""
     return os.readlink("/proc/self/ns/user")
-
-
-def _credentials_in_own_user_namespace(thread: int) -> ThreadCredentials:
-    _ensure_own_user_namespace(thread)
-    return thread_credentials(thread)
 
 
 def _ensure_own_user_namespace(thread: int) -> None:

@@ -18,6 +18,13 @@ _PER_HELD_CGROUP = 2
 """The directory and a file in it (`identity.held_cgroups`)."""
 _HELD_CGROUPS_SHARE = 4
 """Held cgroups have a quarter, at most, of what connections and namespaces leave."""
+MAX_FIRST_PROCESSES = 512
+"""Containers whose first process is kept pinned (`collect.caller`)."""
+_PER_FIRST_PROCESS = 2
+"""The pidfd and its /proc/<pid>."""
+_FIRST_PROCESSES_SHARE = 8
+"""They have an eighth, at most, of what is left beside the held cgroups."""
+_MIN_FIRST_PROCESSES = 2
 _RESERVED = 128
 """For what the agent has open anyway, and for reads of /proc and /sys on behalf of callers."""
 MAX_HELD_FILES = 4096
@@ -83,10 +90,24 @@ def affordable_held_cgroups(wanted: int, connections: int, namespaces: int) -> i
     return min(wanted, left // _HELD_CGROUPS_SHARE // _PER_HELD_CGROUP)
 
 
-def affordable_held_files(connections: int, namespaces: int, cgroups: int) -> int:
+def affordable_first_processes(connections: int, namespaces: int, cgroups: int) -> int:
+    """Return of how many containers the first process may be kept pinned, two at least.
+
+    That is beside connections, network namespaces and cgroups that are held. For the others the
+    processes of the container are searched.
+    """
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard == resource.RLIM_INFINITY:
+        return MAX_FIRST_PROCESSES
+    left = hard - descriptors_for(connections, namespaces) - cgroups * _PER_HELD_CGROUP
+    affordable = left // _FIRST_PROCESSES_SHARE // _PER_FIRST_PROCESS
+    return max(_MIN_FIRST_PROCESSES, min(MAX_FIRST_PROCESSES, affordable))
+
+
+def affordable_held_files(connections: int, namespaces: int, cgroups: int, processes: int) -> int:
     """Return how many descriptors cgroup files may take beside all else.
 
-    That is beside connections, network namespaces and cgroups that are held.
+    That is beside connections, network namespaces, cgroups and first processes that are held.
 
     0 if there are none left: then the files are opened for each call. Connections come first,
     since there is nothing else that they could do.
@@ -95,4 +116,4 @@ def affordable_held_files(connections: int, namespaces: int, cgroups: int) -> in
     if hard == resource.RLIM_INFINITY:
         return MAX_HELD_FILES
     others = descriptors_for(connections, namespaces) + cgroups * _PER_HELD_CGROUP
-    return max(0, min(MAX_HELD_FILES, hard - others))
+    return max(0, min(MAX_HELD_FILES, hard - others - processes * _PER_FIRST_PROCESS))

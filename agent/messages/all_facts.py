@@ -8,7 +8,8 @@ from functools import partial
 
 from google.protobuf.message import Message
 from netutil.agent.collect.caller import Caller
-from netutil.agent.collect.collector import Collector, EnvironmentRead
+from netutil.agent.collect.collector import Collector
+from netutil.agent.collect.environment_collector import EnvironmentRead
 from netutil.agent.errors import (
     AgentError,
     InvalidArgument,
@@ -51,7 +52,7 @@ class AllFacts:
         are waited for. Without `each_cpu` the exclusive CPUs are returned, but not the topology
         of each.
         """
-        read = environment or await self._collector.environment_and_devices(caller, pid)
+        read = environment or await self._collector.environments.read_with_devices(caller, pid)
         parts: dict[str, Answer | AgentError] = {}
         for group in self._stages(caller, pid, seconds, read, each_cpu=each_cpu):
             for name, part in (await _made(group)).items():

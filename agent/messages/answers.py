@@ -10,8 +10,9 @@ from collections.abc import Awaitable
 from functools import partial
 
 from netutil.agent.collect.caller import Caller
-from netutil.agent.collect.collector import Collector, variables
+from netutil.agent.collect.collector import Collector
 from netutil.agent.collect.environment_cache import HeldEnvironment
+from netutil.agent.collect.environment_collector import variables
 from netutil.agent.collect.results import Allocated
 from netutil.agent.errors import AgentError
 from netutil.agent.facts.network import network_characters
@@ -30,7 +31,7 @@ class Answers:
 
     async def cpu(self, caller: Caller, pid: str) -> Answer:
         """Return the CPUs of a process."""
-        return encode.cpus(await self._collector.cpus(caller, pid))
+        return encode.cpus(await self._collector.cpus.of_process(caller, pid))
 
     def cpu_with_topology(
         self, caller: Caller, pid: str, seconds: float, each_cpu: bool = True
@@ -40,24 +41,24 @@ class Answers:
         return known or self._read_cpu(caller, pid, seconds, each_cpu)
 
     def _known_cpu(self, caller: Caller, each_cpu: bool) -> Answer | None:
-        resources = self._collector.known_resources(caller)
+        resources = self._collector.devices.known_resources(caller)
         if resources is None:
             return None
-        found = self._collector.own_cpus(caller, partition=True)
-        cpus = self._collector.known_topology(found.facts.cpuset) if each_cpu else ()
+        found = self._collector.cpus.own(caller, partition=True)
+        cpus = self._collector.cpus.known_topology(found.facts.cpuset) if each_cpu else ()
         if cpus is None:
             return None
         return encode.cpus_with_topology(found, cpus, resources.cpu_ids)
 
     async def _read_cpu(self, caller: Caller, pid: str, seconds: float, each_cpu: bool) -> Answer:
-        found = await self._collector.cpus(caller, pid, partition=True)
+        found = await self._collector.cpus.of_process(caller, pid, partition=True)
         response = convert_devices.cpus(found)
         exclusive = None
         try:
-            exclusive = (await self._collector.resources(caller, pid, seconds)).cpu_ids
+            exclusive = (await self._collector.devices.resources(caller, pid, seconds)).cpu_ids
         except AgentError as error:
             response.resources_error.CopyFrom(part_error("exclusive_cpus", error))
-        cpus = await self._collector.topology(caller, response.cpuset) if each_cpu else ()
+        cpus = await self._collector.cpus.topology(caller, response.cpuset) if each_cpu else ()
         convert_devices.add_topology(response, cpus, exclusive)
         return response
 
@@ -75,7 +76,7 @@ class Answers:
         write = partial(encode.environment, found.environment, wanted)
         # A variable alone may have megabytes.
         size = len(wanted) if found.may_be_held else None
-        answer = await self._collector.run_offloaded(caller, write, size)
+        answer = await self._collector.reads.run_sized(caller.peer.pod_key, write, size)
         if not key:
             found.answer = answer
         return answer
@@ -87,11 +88,11 @@ class Answers:
 
     async def read_network(self, caller: Caller, pid: str, interface: str) -> Answer:
         """Return the networks of the pod, or one of them, without the kept answer."""
-        networks = await self._collector.networks(caller, pid, interface)
+        networks = await self._collector.networks.of_process(caller, pid, interface)
         match = caller.require_match()
         write = partial(encode.network, networks, match)
         size = network_characters(match.pod.metadata.annotations or {})
-        answer = await self._collector.run_offloaded(caller, write, size)
+        answer = await self._collector.reads.run_sized(caller.peer.pod_key, write, size)
         if not interface:
             encode.keep_network(match, answer)
         return answer
@@ -104,7 +105,7 @@ class Answers:
 
     async def read_pod(self, caller: Caller, pid: str, seconds: float) -> Answer:
         """Return the pod and the container of another process."""
-        match, container_id = await self._collector.match(caller, pid, seconds)
+        match, container_id = await self._collector.lookup.match(caller, pid, seconds)
         return encode.pod(match, container_id)
 
     def resources(
@@ -114,8 +115,8 @@ class Answers:
 
         `agent_device` says whether the agent's own device plugin is listed too.
         """
-        found = None if pid else self._collector.known_resources(caller)
-        given = self._collector.known_devices(caller, found) if found is not None else None
+        found = None if pid else self._collector.devices.known_resources(caller)
+        given = self._collector.devices.known_devices(caller, found) if found is not None else None
         if found is None or given is None:
             return self._read_resources(caller, pid, seconds, agent_device)
         return encode.resources(found.with_agent_devices if agent_device else found, given)
@@ -123,21 +124,22 @@ class Answers:
     async def _read_resources(
         self, caller: Caller, pid: str, seconds: float, agent_device: bool
     ) -> EncodedMessage:
-        found = await self._collector.resources(caller, pid, seconds)
-        given = await self._collector.given_devices(caller, pid, found)
+        found = await self._collector.devices.resources(caller, pid, seconds)
+        given = await self._collector.devices.given_devices(caller, pid, found)
         return encode.resources(found.with_agent_devices if agent_device else found, given)
 
     def interfaces(
         self, caller: Caller, pid: str, allocated: Allocated
     ) -> Answer | Awaitable[Answer]:
         """Return all interfaces; `allocated` is what was read before."""
-        known = None if pid else self._collector.known_interfaces(caller, INTERFACES, allocated)
-        return known or self._collector.interfaces(caller, pid, "", INTERFACES, allocated)
+        interfaces = self._collector.interfaces
+        known = None if pid else interfaces.known_answer(caller, INTERFACES, allocated)
+        return known or interfaces.answer_of(caller, pid, "", INTERFACES, allocated)
 
     def hugepages(self, caller: Caller, pid: str) -> Answer | Awaitable[Answer]:
         """Return the huge pages of the pod, the container and the node."""
-        found = None if pid else self._collector.own_hugepages(caller)
+        found = None if pid else self._collector.hugepages.own(caller)
         return self._read_hugepages(caller, pid) if found is None else encode.hugepages(found)
 
     async def _read_hugepages(self, caller: Caller, pid: str) -> Answer:
-        return encode.hugepages(await self._collector.hugepages(caller, pid))
+        return encode.hugepages(await self._collector.hugepages.of_process(caller, pid))

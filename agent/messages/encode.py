@@ -37,7 +37,7 @@ Parts = Mapping[str, Message | EncodedMessage | AgentError]
 """The parts of AllResponse by name, each an answer or why there is none."""
 _LENGTH_DELIMITED = 2
 _WIRE_TYPE_BITS = 3
-_SEVEN_BITS = 0x7F
+_SEVEN_BITS, _FOURTEEN_BITS = 0x7F, 0x3FFF
 _PORTION_CHARACTERS = 128 * 1024
 _CHARACTERS_PER_VARIABLE = 64
 """A short variable takes as long to encode as so many characters."""
@@ -90,6 +90,8 @@ def _tags(kind: Descriptor) -> dict[str, bytes]:
 def _varint(value: int) -> bytes:
     if value <= _SEVEN_BITS:
         return bytes((value,))
+    if value <= _FOURTEEN_BITS:  # most parts of an answer are as long as this
+        return bytes((value & _SEVEN_BITS | 0x80, value >> 7))
     out = bytearray()
     while value > _SEVEN_BITS:
         out.append(value & _SEVEN_BITS | 0x80)

@@ -32,16 +32,16 @@ class PodCalls:
     `last_error` is the reason of the last refused or failed call.
     """
 
-    calls: int = 0
-    refused: int = 0
-    not_found: int = 0
-    failed: int = 0
-    seconds: float = 0.0
+    calls: int = field(default=0, init=False)
+    refused: int = field(default=0, init=False)
+    not_found: int = field(default=0, init=False)
+    failed: int = field(default=0, init=False)
+    seconds: float = field(default=0.0, init=False)
     latency_counts: list[int] = field(
-        default_factory=lambda: [0] * (len(LATENCY_BOUNDS_SECONDS) + 1)
+        default_factory=lambda: [0] * (len(LATENCY_BOUNDS_SECONDS) + 1), init=False
     )
-    last_error: str = ""
-    last_error_time: float = 0.0
+    last_error: str = field(default="", init=False)
+    last_error_time: float = field(default=0.0, init=False)
 
 
 @dataclass(slots=True)

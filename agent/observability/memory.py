@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from netutil.agent.errors import QuotaExceeded, Reason
-from netutil.agent.identity.cgroups import UNIFIED, CgroupTree
+from netutil.agent.identity.cgroups import CgroupTree
+from netutil.agent.identity.hierarchy import UNIFIED
 from netutil.agent.parsers.cgroup import parse_cgroup_file
 
 _LOG = logging.getLogger(__name__)

@@ -56,6 +56,10 @@ class ProcessStatus:
     has_ended: bool
 
 
+Ids = tuple[int, int, int, int, int, int]
+"""The real, effective and saved user id and the same of the group."""
+
+
 @dataclass(frozen=True, slots=True)
 class ThreadCredentials:
     """What the kernel decides by when a thread reads another: part of /proc/<pid>/status.
@@ -64,7 +68,7 @@ class ThreadCredentials:
     `effective_capabilities` is the CapEff bit mask. `has_ended` as in `ProcessStatus`.
     """
 
-    ids: tuple[int, int, int, int, int, int]
+    ids: Ids
     effective_capabilities: int
     has_ended: bool
 

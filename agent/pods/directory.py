@@ -125,7 +125,7 @@ class PodDirectory:
         None where `lookup` looks further or waits.
         """
         last = self._lists.last
-        if last is None or not container_id or not self._lists.is_fresh():
+        if last is None or not container_id or self._clock() >= self._lists.fresh_until:
             return None
         return last.named(pod_uid, container_id)
 
@@ -179,13 +179,13 @@ class PodDirectory:
 
         match = known()
         self._note_first(match, container_id, mark)
-        if is_enough(match) and (self._lists.is_fresh() or not await self._lists.wait_briefly()):
+        if is_enough(match) and (self._is_fresh() or not await self._lists.wait_briefly()):
             return match
         if not enough():
             if need_container and known() and self._clock() - since > MAX_LATE_SECONDS:
                 # A container may start for ever: a neighbour that crashes in a loop, an image that
                 # cannot be fetched. The next list says what is new; no call waits for it.
-                if not self._lists.is_fresh():
+                if not self._is_fresh():
                     await self._lists.wait_briefly()
             else:
                 await self._wait_within(timeout_seconds, mark, known, enough, need_container)
@@ -207,6 +207,9 @@ class PodDirectory:
         except (Unavailable, TimeoutError) as error:
             if known() is None:
                 self._refuse(error)
+
+    def _is_fresh(self) -> bool:
+        return self._clock() < self._lists.fresh_until
 
     def _note_first(self, match: Match | None, container_id: str | None, mark: int) -> None:
         """Keep since when a container is asked for that has no name."""

@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from netutil.agent.backoff import Backoff
@@ -30,17 +30,17 @@ class DirectoryStats:
     and `confirmed_at` (of time.monotonic, 0 for never) when the stream was last complete.
     """
 
-    fetches: int = 0
-    failures: int = 0
-    misses: int = 0
-    last_fetch_seconds: float = 0.0
-    waiting: int = 0
-    restarts: int = 0
-    changes: int = 0
-    streaming: int = 0
-    comparisons: int = 0
-    missed: int = 0
-    confirmed_at: float = 0.0
+    fetches: int = field(default=0, init=False)
+    failures: int = field(default=0, init=False)
+    misses: int = field(default=0, init=False)
+    last_fetch_seconds: float = field(default=0.0, init=False)
+    waiting: int = field(default=0, init=False)
+    restarts: int = field(default=0, init=False)
+    changes: int = field(default=0, init=False)
+    streaming: int = field(default=0, init=False)
+    comparisons: int = field(default=0, init=False)
+    missed: int = field(default=0, init=False)
+    confirmed_at: float = field(default=0.0, init=False)
 
     @property
     def unconfirmed_seconds(self) -> float:
@@ -57,6 +57,10 @@ class PodFeed(Protocol):
     last_error: Unavailable | None
 
     @property
+    def fresh_until(self) -> float:
+        """Return until when the last list is young enough for the pods that it contains."""
+
+    @property
     def last(self) -> PodList | None:
         """Return the last list, None before the first."""
 
@@ -71,9 +75,6 @@ class PodFeed(Protocol):
     @property
     def unconfirmed(self) -> Unavailable | None:
         """Return why a streamed list has been unconfirmed for too long, None if it has not."""
-
-    def is_fresh(self) -> bool:
-        """Return whether the last list is young enough for the pods that it contains."""
 
     def snapshot_token(self) -> int:
         """Return the token of the current state, for `is_newer_than` and `wait_newer`."""

@@ -69,19 +69,15 @@ class PollingFeed:
         self._fetching: asyncio.Future[PodList | Unavailable] | None = None
         self._started_at = NEVER
         self._last_number = 0  # of the fetch that `last` came from: stats.fetches then
-        self._last_at = NEVER
         self._refresh_from = NEVER
         self._miss_from = NEVER
         self._failures = LoggedBackoff(source.describe(), _FIRST_PAUSE_SECONDS, _MAX_PAUSE_SECONDS)
         self._watchers = 0
         self._timer: asyncio.TimerHandle | None = None
         self._closed = False
+        self.fresh_until = NEVER
         self.last: PodList | None = None
         self.last_error: Unavailable | None = None
-
-    def is_fresh(self) -> bool:
-        """Return whether the last list is younger than `refresh_seconds`."""
-        return self._clock() - self._last_at < self._refresh_seconds
 
     def snapshot_token(self) -> int:
         """Return the number of the last fetch."""
@@ -205,7 +201,7 @@ class PollingFeed:
         differs = self.last is None or not found.has_same_pods(self.last)
         self.last = found
         self._last_number = self._stats.fetches
-        self._last_at = self._started_at
+        self.fresh_until = self._started_at + self._refresh_seconds
         self._miss_from = self._started_at + MISS_SECONDS
         if differs:
             self._changes.advance()

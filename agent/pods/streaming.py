@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import random
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -84,6 +85,9 @@ POD_LISTS = Lists(index, _redated)
 
 class StreamingFeed(Generic[T, L]):
     """Follows a source in one task, from the first call on."""
+
+    fresh_until = math.inf
+    """Either the stream is healthy, or there is nothing better to wait for."""
 
     def __init__(
         self,
@@ -157,10 +161,6 @@ class StreamingFeed(Generic[T, L]):
         """Return why the last list has not been known to be complete for too long."""
         long_ago = self._stats.unconfirmed_seconds > self._confirmation.max_unconfirmed_seconds
         return self.last_error if long_ago and not self._healthy else None
-
-    def is_fresh(self) -> bool:
-        """Return True: either the stream is healthy, or there is nothing better to wait for."""
-        return True
 
     def snapshot_token(self) -> int:
         """Return 0: what the stream brings is always newer."""

@@ -14,9 +14,10 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-from netutil.agent.collect.caller import Caller, CallerResolver, WatchedDirectories
+from netutil.agent.collect.caller import Caller, CallerResolver
 from netutil.agent.collect.claim_devices import ClaimDevices
 from netutil.agent.collect.container_cache import ContainerCache
+from netutil.agent.collect.container_directories import WatchedDirectories
 from netutil.agent.collect.live_networks import LiveNetworks
 from netutil.agent.errors import AgentError, FailedPrecondition, QuotaExceeded, Reason, Unavailable
 from netutil.agent.facts.cgroup_changes import CgroupChanges
@@ -35,15 +36,15 @@ _AGAIN_SECONDS = 1.0
 class Subscription:
     """One stream: its caller as of the last snapshot, and whether a fact has changed since."""
 
-    caller: Caller | None = None
-    resources: object = None
-    claims: WatchedClaims | None = None
-    claim_files: object = None
-    claim_status: object = None
-    namespace: Namespace | None = None
-    cgroups: WatchedDirectories = field(default_factory=WatchedDirectories)
-    ended: BaseException | None = None
-    _changed: asyncio.Event = field(default_factory=asyncio.Event)
+    caller: Caller | None = field(default=None, init=False)
+    resources: object = field(default=None, init=False)
+    claims: WatchedClaims | None = field(default=None, init=False)
+    claim_files: object = field(default=None, init=False)
+    claim_status: object = field(default=None, init=False)
+    namespace: Namespace | None = field(default=None, init=False)
+    cgroups: WatchedDirectories = field(default_factory=WatchedDirectories, init=False)
+    ended: BaseException | None = field(default=None, init=False)
+    _changed: asyncio.Event = field(default_factory=asyncio.Event, init=False)
 
     def notify(self) -> None:
         """Let the stream make a snapshot."""
@@ -119,7 +120,7 @@ class ChangeNotifier:
         subscription.resources = self._peek(caller)
         await self._follow_claims(subscription, caller)
         if not subscription.cgroups.own:
-            subscription.cgroups = self._callers.watched_directories(caller.cgroups)
+            subscription.cgroups = self._callers.directories.watched(caller.cgroups)
             self._cgroups.subscribe(subscription.cgroups.own, subscription.notify)
             self._cgroups.subscribe_above(subscription.cgroups.above, subscription.notify)
         await self._follow_namespace(subscription, caller)

@@ -11,8 +11,9 @@ from functools import partial
 from typing import NoReturn, Protocol
 
 from netutil.agent.collect.caller import Caller, CallerResolver
-from netutil.agent.collect.collector import Collector, EnvironmentRead
+from netutil.agent.collect.collector import Collector
 from netutil.agent.collect.environment_cache import HeldEnvironment
+from netutil.agent.collect.environment_collector import EnvironmentRead
 from netutil.agent.collect.results import Allocated
 from netutil.agent.connections.registry import Connection
 from netutil.agent.errors import AgentError, NotFound, PermissionDenied, Reason
@@ -149,8 +150,8 @@ class SnapshotStreams:
         """Return the next message, None if nothing differs from what is known."""
         read = await self._environment(caller, known, asked=environment or not known.environment)
         parts = await make_parts(caller, "", MAX_LIST_WAIT_SECONDS, environment=read)
-        made = await self._collector.run_offloaded(
-            caller, partial(digests, parts, known.digests), _size(read)
+        made = await self._collector.reads.run_sized(
+            caller.peer.pod_key, partial(digests, parts, known.digests), _size(read)
         )
         if are_short(made.values()):
             # No notification comes when there is enough again.
@@ -176,7 +177,7 @@ class SnapshotStreams:
         allocated = known.allocated
         if allocated is not None and _is_settled(allocated) and not asked:
             return None, allocated
-        found, named = await self._collector.environment_and_devices(caller, "")
+        found, named = await self._collector.environments.read_with_devices(caller, "")
         if allocated is None or not _is_settled(allocated):
             known.allocated = allocated = named
         return found if asked else None, allocated

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import pytest
 from hpack.huffman import HuffmanEncoder
 from hpack.huffman_constants import REQUEST_CODES, REQUEST_CODES_LENGTH
-from netutil.agent.grpcserver import ServerConfig
+from netutil.agent.grpcserver import ServerConfig, StreamLimits
 from netutil.agent.grpcserver import frames as f
 from netutil.agent.grpcserver.headers import encode_block
 
@@ -71,7 +71,7 @@ FLOODS: dict[str, tuple[Callable[[int], bytes], int]] = {
 @pytest.mark.parametrize("flood", FLOODS)
 def test_each_frame_is_charged_and_costs_the_same_as_the_first(flood: str) -> None:
     make, cost = FLOODS[flood]
-    echo = opened(ServerConfig(max_stream_errors=10**6))
+    echo = opened(ServerConfig(streams=StreamLimits(max_errors=10**6)))
     echo.http2.receive(headers(1))
     first, second = (
         b"".join(make(number) for number in range(begin, begin + 400)) for begin in (1, 401)
@@ -85,7 +85,7 @@ def test_each_frame_is_charged_and_costs_the_same_as_the_first(flood: str) -> No
 
 
 def test_a_refused_stream_is_charged_like_a_request_and_a_reset() -> None:
-    echo = opened(ServerConfig(max_concurrent_streams=1))
+    echo = opened(ServerConfig(streams=StreamLimits(max_concurrent=1)))
     echo.http2.receive(headers(1))
     echo.http2.cost = 0
     echo.http2.receive(b"".join(headers(stream) for stream in range(3, 803, 2)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from netutil.agent.grpcserver import ServerConfig
+from netutil.agent.grpcserver import ServerConfig, Timeouts
 from netutil.agent.grpcserver import frames as f
 from netutil.agent.grpcserver.frames import ErrorCode
 from netutil.agent.grpcserver.http2 import Stream
@@ -123,7 +123,7 @@ async def test_a_peer_that_does_not_read_is_not_read_from() -> None:
 
 async def test_a_preface_a_byte_at_a_time_is_too_late_all_the_same() -> None:
     """7.9"""
-    async with serving(ServerConfig(preface_timeout=0.2)) as bench:
+    async with serving(ServerConfig(timeouts=Timeouts(preface=0.2))) as bench:
         client = await bench.connect(hello=False)
         ended = asyncio.create_task(client.ends())
         for byte in f.PREFACE[:-1]:

@@ -192,7 +192,7 @@ async def test_initial_metadata_comes_before_the_first_message() -> None:
 async def test_an_answer_that_is_too_large_is_resource_exhausted() -> None:
     async with serving() as bench:
         client = await bench.connect()
-        size = str(bench.server.config.max_response_bytes + 1).encode()
+        size = str(bench.server.config.messages.max_response_bytes + 1).encode()
         client.ask(1, message(size), head=fields(p_path="/test.Echo/Large"))
         assert (await client.answer(1))[0]["grpc-status"] == "8"
         await client.lives()

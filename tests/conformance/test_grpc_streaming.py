@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import grpc
 import pytest
-from netutil.agent.grpcserver import Call, ServerConfig
+from netutil.agent.grpcserver import Call, MessageLimits, ServerConfig, StreamLimits, Timeouts
 from netutil.agent.grpcserver import frames as f
 from netutil.agent.grpcserver.frames import ErrorCode
 
@@ -58,7 +58,7 @@ async def test_a_message_that_stays_unfinished_is_credited() -> None:
             assert (await client.answer(stream))[1] == message(b"x")
         whole = message(bytes(64 * 1024))
         client.send(headers(61))
-        window = ServerConfig().stream_window_bytes
+        window = ServerConfig().streams.window_bytes
         for at in range(0, len(whole), 4096):
             part = whole[at : at + 4096]
             while window < len(part):
@@ -279,7 +279,7 @@ async def test_a_message_is_inflated_when_its_handler_reads_it() -> None:
 
 async def test_a_call_with_too_many_unread_messages_is_refused() -> None:
     """An empty message is five bytes of the window, and an object of the server's."""
-    async with serving(ServerConfig(max_unread_messages=50)) as bench:
+    async with serving(ServerConfig(messages=MessageLimits(max_unread=50))) as bench:
         client = await bench.connect()
         client.ask(1, message() * 51, end=False, head=fields(p_path=UNREAD))
         assert (await client.answer(1))[0]["grpc-status"] == "8"
@@ -296,7 +296,7 @@ async def test_each_message_is_charged() -> None:
     async def reads(requests: AsyncIterator[bytes], context: Any) -> bytes:
         return str(len([None async for _ in requests])).encode()
 
-    async with serving(ServerConfig(max_unread_messages=5000)) as bench:
+    async with serving(ServerConfig(messages=MessageLimits(max_unread=5000))) as bench:
         register(bench, grpc.stream_unary_rpc_method_handler(reads))
         client = await bench.connect()
         client.ask(1, message() * 2000, head=OWN)
@@ -315,7 +315,7 @@ async def test_a_handler_with_many_messages_yields_between_them() -> None:
             read.append(one)
         return b""
 
-    async with serving(ServerConfig(max_unread_messages=5000)) as bench:
+    async with serving(ServerConfig(messages=MessageLimits(max_unread=5000))) as bench:
         register(bench, grpc.stream_unary_rpc_method_handler(reads))
         client = await bench.connect()
         client.ask(1, message() * 3000, head=OWN)
@@ -373,7 +373,7 @@ async def test_a_stuck_stream_ends_at_its_deadline(path: str, body: bytes) -> No
 
 async def test_a_peer_that_reads_late_gets_the_status_and_no_reset() -> None:
     """grpc-go takes a stream that ends inside of a message for INTERNAL, whatever ends it."""
-    async with serving(ServerConfig(late_reset_timeout=60)) as bench:
+    async with serving(ServerConfig(timeouts=Timeouts(late_reset=60))) as bench:
         client = await bench.connect(hello=False)
         client.hello(INITIAL_WINDOW_SIZE=3)
         head = fields(p_path=MANY, grpc_timeout="100m")
@@ -423,7 +423,7 @@ async def test_a_deadline_is_forgotten_with_the_end_of_a_late_answer() -> None:
 
 
 async def test_resets_at_any_point_of_a_call_leave_no_handler() -> None:
-    async with serving(ServerConfig(max_stream_errors=10**6)) as bench:
+    async with serving(ServerConfig(streams=StreamLimits(max_errors=10**6))) as bench:
         client = await bench.connect()
         for number, stream in enumerate(range(1, 401, 2)):
             path = (SLOW, MANY, UNREAD, LARGE)[number % 4]

@@ -7,7 +7,7 @@ import gzip
 import random
 
 import pytest
-from netutil.agent.grpcserver import ServerConfig
+from netutil.agent.grpcserver import MessageLimits, ServerConfig, StreamLimits
 from netutil.agent.grpcserver import frames as f
 
 from tests.support.grpcserver.raw import serving
@@ -28,7 +28,8 @@ PATHS = (
     *("/test.Echo/Generates", "/test.Echo/Collect", "/no/such"),
 )
 CONFIG = ServerConfig(
-    max_stream_errors=10**6, max_request_bytes=20_000, max_buffered_request_bytes=20_000
+    streams=StreamLimits(max_errors=10**6),
+    messages=MessageLimits(max_request_bytes=20_000, max_buffered_request_bytes=20_000),
 )
 
 

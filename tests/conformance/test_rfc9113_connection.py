@@ -9,7 +9,7 @@ import asyncio
 import struct
 
 import pytest
-from netutil.agent.grpcserver import ServerConfig
+from netutil.agent.grpcserver import ServerConfig, StreamLimits, Timeouts
 from netutil.agent.grpcserver import frames as f
 from netutil.agent.grpcserver.frames import ErrorCode
 
@@ -72,7 +72,7 @@ async def test_headers_on_a_stream_that_has_ended_end_the_connection() -> None:
 
 
 async def test_streams_past_the_limit_are_refused_and_others_continue() -> None:
-    async with serving(ServerConfig(max_concurrent_streams=4)) as bench:
+    async with serving(ServerConfig(streams=StreamLimits(max_concurrent=4))) as bench:
         client = await bench.connect()
         for stream in range(1, 13, 2):
             client.ask(stream, head=fields(p_path="/test.Echo/Slow"))
@@ -131,7 +131,7 @@ async def test_the_connections_window_is_shared_and_kept() -> None:
 
 
 async def test_data_of_refused_or_answered_streams_is_credited() -> None:
-    async with serving(ServerConfig(max_concurrent_streams=1)) as bench:
+    async with serving(ServerConfig(streams=StreamLimits(max_concurrent=1))) as bench:
         client = await bench.connect()
         client.ask(1, head=fields(p_path="/test.Echo/Slow"))
         client.send(f.header_frames(3, block(), end_stream=False))
@@ -162,7 +162,7 @@ async def test_a_message_of_the_largest_size_fits_through_the_windows() -> None:
         client.send(f.window_update(0, 2**20), f.frame(f.SETTINGS, f.ACK, 0))
         whole = message(bytes(64 * 1024))
         client.send(f.header_frames(1, block(), end_stream=False))
-        window = ServerConfig().stream_window_bytes
+        window = ServerConfig().streams.window_bytes
         for at in range(0, len(whole), 4096):
             part = whole[at : at + 4096]
             while window < len(part):
@@ -251,7 +251,7 @@ async def test_a_client_that_closes_its_half_is_answered() -> None:
 
 
 async def test_a_silent_connection_is_closed_after_its_time() -> None:
-    async with serving(ServerConfig(preface_timeout=0.1)) as bench:
+    async with serving(ServerConfig(timeouts=Timeouts(preface=0.1))) as bench:
         client = await bench.connect(hello=False)
         client.send(f.PREFACE)
         await client.ends()

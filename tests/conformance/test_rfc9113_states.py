@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 
 import pytest
-from netutil.agent.grpcserver import ServerConfig
+from netutil.agent.grpcserver import ServerConfig, Timeouts
 from netutil.agent.grpcserver import frames as f
 from netutil.agent.grpcserver.frames import ErrorCode
 from netutil.agent.grpcserver.http2 import Stream
@@ -146,7 +146,7 @@ async def test_streams_reset_behind_a_full_window_are_released() -> None:
 
 
 async def test_a_later_goaway_never_names_a_later_stream() -> None:
-    async with serving(ServerConfig(graceful_ping_timeout=0.01)) as bench:
+    async with serving(ServerConfig(timeouts=Timeouts(graceful_ping=0.01))) as bench:
         client = await bench.connect()
         client.ask(1, head=fields(p_path=SLOW))
         await bench.until_running(1)
@@ -162,7 +162,7 @@ async def test_a_later_goaway_never_names_a_later_stream() -> None:
 
 
 async def test_streams_after_the_last_goaway_are_passed_over() -> None:
-    async with serving(ServerConfig(graceful_ping_timeout=0.01)) as bench:
+    async with serving(ServerConfig(timeouts=Timeouts(graceful_ping=0.01))) as bench:
         client = await bench.connect()
         client.ask(1, head=fields(p_path=SLOW))
         await bench.until_running(1)

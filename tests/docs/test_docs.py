@@ -6,13 +6,12 @@ import ast
 import re
 import shutil
 import subprocess
-from dataclasses import fields
 from pathlib import Path
 
 import grpc
 import pytest
 from netutil.agent import errors
-from netutil.agent.config import Config, parse
+from netutil.agent.config import flag_values, parse
 from netutil.agent.errors import AgentError, Reason
 from netutil.agent.messages.status import code_of
 from netutil.client.cli.exit_codes import EXPLANATION, Exit
@@ -129,9 +128,7 @@ def test_the_environment_variables_are_those_that_are_read() -> None:
 
 
 def test_the_defaults_are_those_of_the_settings() -> None:
-    settings = parse([], {})
-    for field in fields(Config):
-        value = getattr(settings, field.name)
+    for name, value in flag_values(parse([], {})):
         match value:
             case bool():
                 shown = "on" if value else "off"
@@ -139,7 +136,7 @@ def test_the_defaults_are_those_of_the_settings() -> None:
                 shown = f"{value:g}"
             case _:
                 shown = str(value) or "none"
-        assert flag_rows()["--" + field.name.replace("_", "-")][1] == shown
+        assert flag_rows()[f"--{name}"][1] == shown
 
 
 def test_the_metrics_are_those_of_the_registry() -> None:

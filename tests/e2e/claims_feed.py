@@ -56,7 +56,8 @@ async def following(
     settings = replace(claim_settings(open_login(login)), **changed)
     slices = SliceSource(settings, NODE)
     if all_slices:
-        slices._resource = replace(slices._resource, selector="")
+        selection = replace(slices._resource.selection, selector="")
+        slices._resource = replace(slices._resource, selection=selection)
     made = ClaimsApi(ClaimSource(settings, NODE), slices)
     made.start()
     try:

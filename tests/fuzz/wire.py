@@ -8,7 +8,7 @@ from typing import Any
 from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
 from netutil.agent.collect.caller import parse_pid
-from netutil.agent.collect.collector import variables
+from netutil.agent.collect.environment_collector import variables
 from netutil.agent.errors import AgentError, InvalidArgument, NotFound, PermissionDenied, Reason
 from netutil.agent.facts.network import Networks, Source, ensure_interface_name, of_interface
 from netutil.agent.messages.status import trailing_metadata

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from netutil.agent.errors import AgentError
 from netutil.agent.facts.environment import read_block
-from netutil.agent.identity.cgroups import read_cgroup_tree
+from netutil.agent.identity.cgroup_mounts import read_cgroup_tree
 from netutil.agent.identity.namespaces import NS_GET_PARENT, shares_pid_namespace
 from netutil.agent.identity.pidfd import choose_pin, peer_credentials, pin_by_start_time, pin_pid
 from netutil.agent.identity.process import Credentials

@@ -82,7 +82,7 @@ class LabNode:
             service_account=self.service_account,
             services=services or {},
         )
-        address = settings_of(agent_of(objects), self.node, services).metrics_address
+        address = settings_of(agent_of(objects), self.node, services).observability.metrics_address
         return self.lab.start_agent(argv, address)
 
     def withdraw(self) -> None:

@@ -95,17 +95,17 @@ def assert_whole(objects: list[Manifest], source: str, chosen: set[str]) -> None
     assert len(set(names)) == len(names)
     settings = settings_of(agent_of(objects), NODES[0], IN_CLUSTER)
     self_signed = "examples/self-signed-kubelet" in chosen
-    assert settings.pod_source == source
-    assert settings.kubelet_verify == ("ca" if self_signed else "full")
-    assert bool(settings.device_plugin) is ("device-plugin" in chosen)
+    assert settings.pod_source.kind == source
+    assert settings.kubelet.api.verify == ("ca" if self_signed else "full")
+    assert bool(settings.kubelet.device_plugin) is ("device-plugin" in chosen)
     claims = "resource-claims" in chosen
-    assert settings.resource_claims == ("apiserver" if claims else "node")
+    assert settings.kubelet.resource_claims == ("apiserver" if claims else "node")
     assert pod_of(objects)["automountServiceAccountToken"] is (claims or source != "pods-api")
-    directories = {settings.pod_resources.rpartition("/")[0]}
+    directories = {settings.kubelet.pod_resources.rpartition("/")[0]}
     if source in ("pods-api", "auto"):
-        directories.add(settings.pods_api.rpartition("/")[0])
-    if settings.device_plugin:
-        directories.add(settings.device_plugin_dir)
+        directories.add(settings.kubelet.pods_api.rpartition("/")[0])
+    if settings.kubelet.device_plugin:
+        directories.add(settings.kubelet.device_plugin_dir)
     mounts = mounts_of(objects)
     for directory in directories:
         assert mounts[directory][1]["hostPath"]["path"] == directory

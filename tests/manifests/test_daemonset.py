@@ -49,15 +49,15 @@ def test_has_just_these_objects(objects: list[Manifest]) -> None:
 @pytest.mark.parametrize("node", NODES, ids=lambda node: node["status.podIP"])
 def test_its_flags_are_the_agents(objects: list[Manifest], node: dict[str, str]) -> None:
     settings = settings_of(agent_of(objects), node)
-    assert settings.metrics_address == f"{node['status.podIP']}:9464"
-    assert node["status.hostIP"] in settings.kubelet_url
-    assert settings.host_root == "/host"
+    assert settings.observability.metrics_address == f"{node['status.podIP']}:9464"
+    assert node["status.hostIP"] in settings.kubelet.api.url
+    assert settings.host.root == "/host"
 
 
 def test_its_volumes_are_where_the_flags_say(objects: list[Manifest]) -> None:
     settings = settings_of(agent_of(objects), NODES[0])
     mounts = mounts_of(objects)
-    for path in (settings.socket, settings.admin_socket):
+    for path in (settings.sockets.pods, settings.sockets.admin):
         mount, volume = mounts[str(Path(path).parent)]
         assert volume["hostPath"] == {
             "path": mount["mountPath"],
@@ -65,9 +65,12 @@ def test_its_volumes_are_where_the_flags_say(objects: list[Manifest]) -> None:
         }
         assert not mount.get("readOnly")
     for path, on_host in (
-        (f"{settings.host_root}/sys", "/sys"),
-        (str(Path(settings.pod_resources).parent), str(Path(settings.pod_resources).parent)),
-        (f"{settings.kubelet_root}/plugins", f"{settings.kubelet_root}/plugins"),
+        (f"{settings.host.root}/sys", "/sys"),
+        (
+            str(Path(settings.kubelet.pod_resources).parent),
+            str(Path(settings.kubelet.pod_resources).parent),
+        ),
+        (f"{settings.kubelet.root}/plugins", f"{settings.kubelet.root}/plugins"),
     ):
         mount, volume = mounts[path]
         assert mount["readOnly"] is True
@@ -87,7 +90,7 @@ def test_the_agent_has_its_token(objects: list[Manifest]) -> None:
     assert pod["automountServiceAccountToken"] is True
     assert pod["serviceAccountName"] == one(objects, "ServiceAccount")["metadata"]["name"]
     settings = settings_of(agent_of(objects), NODES[0])
-    assert settings.kubelet_token.startswith(SERVICE_ACCOUNT)
+    assert settings.kubelet.api.token.startswith(SERVICE_ACCOUNT)
 
 
 def test_it_is_on_every_linux_node_and_sees_its_processes(objects: list[Manifest]) -> None:
@@ -114,7 +117,7 @@ def test_two_agents_fit_on_a_node_during_an_update(objects: list[Manifest]) -> N
 def test_probes_are_http_on_the_port_of_the_metrics(objects: list[Manifest]) -> None:
     agent = agent_of(objects)
     (port,) = agent["ports"]
-    address = settings_of(agent, NODES[0]).metrics_address
+    address = settings_of(agent, NODES[0]).observability.metrics_address
     assert address.endswith(f":{port['containerPort']}")
     assert {kind: agent[f"{kind}Probe"]["httpGet"] for kind in ("startup", "liveness")} == {
         "startup": {"path": "/healthz", "port": port["name"]},

@@ -15,10 +15,10 @@ _BASE = {"default": "self-signed-kubelet", "hardened": "self-signed-kubelet, har
 def test_the_agent_gets_the_kubelets_directory(base: str) -> None:
     objects = with_component(base, "device-plugin")
     settings = settings_of(agent_of(objects), NODES[0])
-    assert settings.device_plugin == RESOURCE
-    mount, volume = mounts_of(objects)[settings.device_plugin_dir]
+    assert settings.kubelet.device_plugin == RESOURCE
+    mount, volume = mounts_of(objects)[settings.kubelet.device_plugin_dir]
     assert not mount.get("readOnly")
-    assert volume["hostPath"]["path"] == settings.device_plugin_dir
+    assert volume["hostPath"]["path"] == settings.kubelet.device_plugin_dir
 
 
 @pytest.mark.parametrize("base", BASES)
@@ -26,7 +26,7 @@ def test_the_host_path_is_that_of_the_socket(base: str) -> None:
     """The plugin reports the path of the agent's container, which must be the node's path, too."""
     objects = with_component(base, "device-plugin")
     settings = settings_of(agent_of(objects), NODES[0])
-    directory = settings.socket.rpartition("/")[0]
+    directory = settings.sockets.pods.rpartition("/")[0]
     _, volume = mounts_of(objects)[directory]
     assert volume["hostPath"]["path"] == directory
 

@@ -29,7 +29,7 @@ class TestExamplePod:
         assert container["volumeMounts"] == [
             {"name": "netutil", "mountPath": "/etc/netutil", "readOnly": True}
         ]
-        directory = Path(settings_of(agent_of(read(DEFAULT)), NODES[0]).socket).parent
+        directory = Path(settings_of(agent_of(read(DEFAULT)), NODES[0]).sockets.pods).parent
         assert pod["spec"]["volumes"] == [
             {"name": "netutil", "hostPath": {"path": str(directory), "type": "Directory"}}
         ]
@@ -53,8 +53,8 @@ class TestOverlay:
     def test_trusts_its_own_kubelet_alone(self, variant: str) -> None:
         objects = objects_of(variant)
         settings = settings_of(agent_of(objects), NODES[0])
-        assert settings.kubelet_verify == "ca"
-        mount, volume = mounts_of(objects)[settings.kubelet_ca]
+        assert settings.kubelet.api.verify == "ca"
+        mount, volume = mounts_of(objects)[settings.kubelet.api.ca]
         assert mount["readOnly"] is True
         assert volume["hostPath"]["type"] == "File"
 

@@ -61,7 +61,9 @@ def test_the_chart_with_claims_equals_the_component(hardened: bool) -> None:
 def test_claims_need_a_token_beside_the_pods_api_too() -> None:
     objects = chart("podSource=pods-api", "resourceClaims=apiserver")
     assert pod_of(objects)["automountServiceAccountToken"] is True
-    assert settings_of(agent_of(objects), NODES[0], IN_CLUSTER).resource_claims == "apiserver"
+    assert (
+        settings_of(agent_of(objects), NODES[0], IN_CLUSTER).kubelet.resource_claims == "apiserver"
+    )
 
 
 def test_claims_and_pods_of_the_api_server_go_together() -> None:
@@ -88,7 +90,7 @@ def test_the_chart_for_old_kubelets_equals_the_file() -> None:
 
 def test_auto_keeps_the_right_and_adds_the_mount() -> None:
     objects = chart("podSource=auto")
-    assert settings_of(agent_of(objects), NODES[0]).pod_source == "auto"
+    assert settings_of(agent_of(objects), NODES[0]).pod_source.kind == "auto"
     mounts = {mount["mountPath"] for mount in agent_of(objects)["volumeMounts"]}
     assert "/var/lib/kubelet/pods-api" in mounts
     assert pod_of(objects)["automountServiceAccountToken"] is True
@@ -107,7 +109,11 @@ def test_flags_and_image_are_the_users() -> None:
         "quota=false",
     )
     settings = settings_of(agent_of(objects), NODES[0])
-    assert (settings.kubelet_verify, settings.log_format, settings.pod_refresh) == ("ca", "json", 5)
+    assert (
+        settings.kubelet.api.verify,
+        settings.observability.log_format,
+        settings.pod_source.refresh_seconds,
+    ) == ("ca", "json", 5)
     assert agent_of(objects)["image"] == f"registry.example.com/netutil@{digest}"
     assert agent_of(objects)["imagePullPolicy"] == "Always"
     assert pod_of(objects)["imagePullSecrets"] == [{"name": "registry"}]

@@ -178,7 +178,10 @@ def test_extra_variables_volumes_and_mounts_reach_the_agent() -> None:
         'extraArgs=["--kubelet-ca=/etc/kubelet-ca/ca.crt"]',
     )
     settings = settings_of(agent_of(objects), NODES[0])
-    assert (settings.log_format, settings.kubelet_ca) == ("json", "/etc/kubelet-ca/ca.crt")
+    assert (settings.observability.log_format, settings.kubelet.api.ca) == (
+        "json",
+        "/etc/kubelet-ca/ca.crt",
+    )
     mount, volume = mounts_of(objects)["/etc/kubelet-ca"]
     assert volume == {"name": "ca", "configMap": {"name": "kubelet-ca"}}
     assert mount["readOnly"] is True

@@ -69,11 +69,11 @@ def test_a_replacement_reaches_each_path(base: str, component: str) -> None:
 def test_the_flags_name_the_directories_that_are_mounted(base: str, component: str) -> None:
     objects = moved(with_component(base, component))
     settings = settings_of(agent_of(objects), NODES[0])
-    named = {str(Path(settings.pod_resources).parent), f"{settings.kubelet_root}/plugins"}
+    named = {str(Path(settings.kubelet.pod_resources).parent), f"{settings.kubelet.root}/plugins"}
     if component == "pods-api":
-        named.add(str(Path(settings.pods_api).parent))
+        named.add(str(Path(settings.kubelet.pods_api).parent))
     if component == "device-plugin":
-        named.add(settings.device_plugin_dir)
+        named.add(settings.kubelet.device_plugin_dir)
     mounts = mounts_of(objects)
     for directory in named:
         assert directory.startswith(f"{OTHER_ROOT}/")

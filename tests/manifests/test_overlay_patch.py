@@ -31,7 +31,7 @@ def documented_patch() -> str:
 @pytest.mark.parametrize("base", BASES)
 def test_the_patch_sets_what_the_values_set(base: str) -> None:
     objects = with_components(base, patch=documented_patch())
-    assert settings_of(agent_of(objects), NODES[0]).log_format == "json"
+    assert settings_of(agent_of(objects), NODES[0]).observability.log_format == "json"
     made = by_name(chart(*VALUES, f"hardened={str(base == 'hardened').lower()}"))
     patched = by_name(objects)
     # A merge puts the new variable before the others.

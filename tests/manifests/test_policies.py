@@ -184,7 +184,7 @@ class TestDevicePlugin:
 
 def test_the_resource_is_the_same_in_all_files() -> None:
     objects = with_component("default", "device-plugin")
-    assert settings_of(agent_of(objects), NODES[0]).device_plugin == RESOURCE
+    assert settings_of(agent_of(objects), NODES[0]).kubelet.device_plugin == RESOURCE
     (app,) = one(read(DEVICE_PLUGIN_POD), "Pod")["spec"]["containers"]
     assert app["resources"]["limits"][RESOURCE] == 1
     assert DEVICE_PLUGIN_POLICY.read_text("utf-8").count(f"'{RESOURCE}'") == 2

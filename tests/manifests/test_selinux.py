@@ -51,7 +51,7 @@ def test_it_labels_the_directory_of_the_socket(base: str) -> None:
     objects = with_component(base, "selinux")
     (mount,) = labeller(objects)["volumeMounts"]
     (volume,) = (one for one in pod_of(objects)["volumes"] if one["name"] == mount["name"])
-    directory = str(Path(parse([], {}).socket).parent)
+    directory = str(Path(parse([], {}).sockets.pods).parent)
     assert (mount["mountPath"], volume["hostPath"]["path"]) == (directory, directory)
 
 

@@ -49,9 +49,9 @@ class TestApiServer:
     def test_the_agent_asks_for_its_own_node(self, base: str) -> None:
         objects = with_component(base, "apiserver")
         settings = settings_of(agent_of(objects), NODES[0], IN_CLUSTER)
-        assert settings.pod_source == "apiserver"
-        assert settings.node_name == NODES[0]["spec.nodeName"]
-        assert settings.apiserver_url == "https://10.96.0.1:443"
+        assert settings.pod_source.kind == "apiserver"
+        assert settings.host.node_name == NODES[0]["spec.nodeName"]
+        assert settings.pod_source.apiserver.url == "https://10.96.0.1:443"
 
     def test_its_one_right_is_to_list_and_watch_pods(self, base: str) -> None:
         objects = with_component(base, "apiserver")
@@ -88,13 +88,19 @@ class TestResourceClaims:
     def test_the_agent_follows_claims_of_its_own_node(self, base: str) -> None:
         objects = with_component(base, "resource-claims")
         settings = settings_of(agent_of(objects), NODES[0], IN_CLUSTER)
-        assert (settings.pod_source, settings.resource_claims) == ("kubelet", "apiserver")
-        assert settings.node_name == NODES[0]["spec.nodeName"]
+        assert (settings.pod_source.kind, settings.kubelet.resource_claims) == (
+            "kubelet",
+            "apiserver",
+        )
+        assert settings.host.node_name == NODES[0]["spec.nodeName"]
 
     def test_the_component_brings_its_token_beside_the_pods_api(self, base: str) -> None:
         objects = with_components(base, "pods-api", "resource-claims")
         settings = settings_of(agent_of(objects), NODES[0], IN_CLUSTER)
-        assert (settings.pod_source, settings.resource_claims) == ("pods-api", "apiserver")
+        assert (settings.pod_source.kind, settings.kubelet.resource_claims) == (
+            "pods-api",
+            "apiserver",
+        )
         assert pod_of(objects)["automountServiceAccountToken"] is True
 
 
@@ -102,8 +108,8 @@ class TestPodsApi:
     def test_the_socket_is_where_the_flag_says(self, base: str) -> None:
         objects = with_component(base, "pods-api")
         settings = settings_of(agent_of(objects), NODES[0])
-        assert settings.pod_source == "pods-api"
-        directory = str(Path(settings.pods_api).parent)
+        assert settings.pod_source.kind == "pods-api"
+        directory = str(Path(settings.kubelet.pods_api).parent)
         mount, volume = mounts_of(objects)[directory]
         assert mount["readOnly"] is True
         assert volume["hostPath"] == {"path": directory, "type": "DirectoryOrCreate"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from collections import defaultdict
 
 from netutil.agent.observability.metrics import Metrics
 
@@ -11,14 +12,14 @@ from tests.support.documentation import text_of
 
 def readings() -> tuple[set[str], set[str], set[str]]:
     """The names of the gauges, counters and labelled counters that the agent registers."""
-    found: dict[str, set[str]] = {}
+    found: dict[str, set[str]] = defaultdict(set)
     for node in ast.walk(ast.parse(text_of("agent/readings.py"))):
         match node:
             case ast.Assign(
                 targets=[ast.Name("gauges" | "counters" | "labelled" as kind)],
                 value=ast.Dict(keys=keys),
             ):
-                found[kind] = {
+                found[kind] |= {
                     key.value
                     for key in keys
                     if isinstance(key, ast.Constant) and isinstance(key.value, str)

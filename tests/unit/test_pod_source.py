@@ -40,7 +40,7 @@ class TestApiServer:
 
     def test_an_ipv6_address_is_put_in_brackets(self) -> None:
         environment = {"KUBERNETES_SERVICE_HOST": "fd00::1"}
-        assert parse([], environment).apiserver_url == "https://[fd00::1]:443"
+        assert parse([], environment).pod_source.apiserver.url == "https://[fd00::1]:443"
 
     @pytest.mark.parametrize(
         ("missing", "named"),
@@ -74,7 +74,7 @@ class TestApiServer:
         assert create_claims_api(parse([], IN_CLUSTER)) is None
 
     def test_a_value_of_another_source_may_be_missing(self) -> None:
-        assert parse([], {}).node_name == ""
+        assert parse([], {}).host.node_name == ""
 
     @pytest.mark.parametrize(
         "arguments",
@@ -136,15 +136,15 @@ class TestPodsApi:
 class TestKubeletRoot:
     def test_paths_of_the_kubelet_follow_its_root(self) -> None:
         found = parse(["--kubelet-root", "/var/snap/kubelet/"], {})
-        assert found.pods_api == "/var/snap/kubelet/pods-api/pods-api.sock"
-        assert found.pod_resources == "/var/snap/kubelet/pod-resources/kubelet.sock"
+        assert found.kubelet.pods_api == "/var/snap/kubelet/pods-api/pods-api.sock"
+        assert found.kubelet.pod_resources == "/var/snap/kubelet/pod-resources/kubelet.sock"
 
     def test_the_variable_counts_where_no_flag_is_given(self) -> None:
         variables = {"NETUTIL_KUBELET_ROOT": "/k0s", "NETUTIL_PODS_API": "/x.sock"}
         found = parse([], variables)
-        assert found.kubelet_root == "/k0s"
-        assert found.pod_resources == "/k0s/pod-resources/kubelet.sock"
-        assert found.pods_api == "/x.sock"
+        assert found.kubelet.root == "/k0s"
+        assert found.kubelet.pod_resources == "/k0s/pod-resources/kubelet.sock"
+        assert found.kubelet.pods_api == "/x.sock"
 
     @pytest.mark.parametrize(
         "arguments",

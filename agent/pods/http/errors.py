@@ -38,6 +38,17 @@ _CERTIFICATE_PROBLEMS = {
 
 
 @dataclass(frozen=True, slots=True)
+class CertificateAdvice:
+    """What to do about the certificate of a server, or about that of the agent as its client."""
+
+    ca: str
+    clock: str
+    host_name: str
+    no_client: str
+    bad_client: str
+
+
+@dataclass(frozen=True, slots=True)
 class ServerMessages:
     """Words about a server: `name` begins a sentence, `name_inside` is inside a sentence.
 
@@ -49,11 +60,7 @@ class ServerMessages:
     url_flag: str
     ca_flag: str
     status_advice: Mapping[int, str]
-    ca_advice: str
-    clock_advice: str
-    host_name_advice: str
-    no_certificate_advice: str
-    bad_certificate_advice: str
+    certificates: CertificateAdvice
     internal_error: tuple[str, str]
     """What probably is behind the TLS alert internal_error, and what to do; "" for not known."""
 
@@ -81,13 +88,14 @@ KUBELET = ServerMessages(
         " kubectl apply -f manifests/nodes-proxy.yaml.",
         404: "Look at --kubelet-url: what answers there has no /pods.",
     },
-    ca_advice="Name the CA of the kubelets' serving certificates in --kubelet-ca.",
-    clock_advice="Let the kubelet renew its certificate (serverTLSBootstrap), and compare the"
-    " clocks.",
-    host_name_advice="The certificate does not have the name or address of --kubelet-url. If the"
-    " kubelets' certificates never do, --kubelet-verify ca checks the chain only.",
-    no_certificate_advice="Name one in --kubelet-client-cert and --kubelet-client-key.",
-    bad_certificate_advice="Look at --kubelet-client-cert and at the kubelet's clientCAFile.",
+    certificates=CertificateAdvice(
+        ca="Name the CA of the kubelets' serving certificates in --kubelet-ca.",
+        clock="Let the kubelet renew its certificate (serverTLSBootstrap), and compare the clocks.",
+        host_name="The certificate does not have the name or address of --kubelet-url. If the"
+        " kubelets' certificates never do, --kubelet-verify ca checks the chain only.",
+        no_client="Name one in --kubelet-client-cert and --kubelet-client-key.",
+        bad_client="Look at --kubelet-client-cert and at the kubelet's clientCAFile.",
+    ),
     internal_error=("it probably has no serving certificate yet", _APPROVE),
 )
 
@@ -106,11 +114,13 @@ API_SERVER = ServerMessages(
         429: "The API server is overloaded, or its priority and fairness holds the agents back;"
         " the agent retries after the time in the response.",
     },
-    ca_advice="Name the CA of the API server's certificate in --apiserver-ca.",
-    clock_advice="Let the API server's certificate be renewed, and compare the clocks.",
-    host_name_advice="The certificate does not have the name or address of --apiserver-url.",
-    no_certificate_advice=_NO_CLIENT_CERTIFICATE,
-    bad_certificate_advice=_NO_CLIENT_CERTIFICATE,
+    certificates=CertificateAdvice(
+        ca="Name the CA of the API server's certificate in --apiserver-ca.",
+        clock="Let the API server's certificate be renewed, and compare the clocks.",
+        host_name="The certificate does not have the name or address of --apiserver-url.",
+        no_client=_NO_CLIENT_CERTIFICATE,
+        bad_client=_NO_CLIENT_CERTIFICATE,
+    ),
     internal_error=("", "Look at its log and at each proxy in front of it; the agent tries again."),
 )
 _USER_CERTIFICATE = (
@@ -129,11 +139,14 @@ KUBECONFIG_SERVER = replace(
         " ClusterRole.",
         404: "Look at the server in --kubeconfig: what answers there has no /api/v1/pods.",
     },
-    ca_advice="Name the CA of the API server's certificate in --kubeconfig.",
-    host_name_advice="The certificate does not have the name or address of the server in"
-    " --kubeconfig; tls-server-name names another one to check.",
-    no_certificate_advice=_USER_CERTIFICATE,
-    bad_certificate_advice=_USER_CERTIFICATE,
+    certificates=replace(
+        API_SERVER.certificates,
+        ca="Name the CA of the API server's certificate in --kubeconfig.",
+        host_name="The certificate does not have the name or address of the server in"
+        " --kubeconfig; tls-server-name names another one to check.",
+        no_client=_USER_CERTIFICATE,
+        bad_client=_USER_CERTIFICATE,
+    ),
 )
 """The API server as a kubeconfig names it."""
 
@@ -223,11 +236,11 @@ def _certificate(server: ServerMessages, error: ssl.SSLCertVerificationError) ->
     problem = _CERTIFICATE_PROBLEMS.get(error.verify_code, other)
     match error.verify_code:
         case 9 | 10:
-            advice = server.clock_advice
+            advice = server.certificates.clock
         case 62 | 64:
-            advice = server.host_name_advice
+            advice = server.certificates.host_name
         case _:
-            advice = server.ca_advice
+            advice = server.certificates.ca
     return f"{server.name}'s certificate {problem.replace('{ca}', server.ca_flag)}.", advice
 
 
@@ -236,12 +249,12 @@ def _tls(server: ServerMessages, error: ssl.SSLError) -> tuple[str, str]:
     if "CERTIFICATE_REQUIRED" in reason or "HANDSHAKE_FAILURE" in reason:
         return (
             f"{server.name} asks for a client certificate, and there is none.",
-            server.no_certificate_advice,
+            server.certificates.no_client,
         )
     if "ALERT" in reason and ("CERTIFICATE" in reason or "UNKNOWN_CA" in reason):
         return (
             f"{server.name} does not accept the client certificate ({reason}).",
-            server.bad_certificate_advice,
+            server.certificates.bad_client,
         )
     if "ALERT_INTERNAL_ERROR" in reason:
         # RFC 8446, 6.2: what has nothing to do with the client or its request. A server in Go
@@ -250,7 +263,7 @@ def _tls(server: ServerMessages, error: ssl.SSLError) -> tuple[str, str]:
         why = f": {why}" if why else ""
         return f"{server.name} ended the TLS handshake with alert 80, internal_error{why}.", advice
     if "NO_CERTIFICATE_OR_CRL_FOUND" in reason:
-        return f"The CA bundle of {server.ca_flag} holds no certificate.", server.ca_advice
+        return f"The CA bundle of {server.ca_flag} holds no certificate.", server.certificates.ca
     if reason in ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST"):
         return (
             f"What answers at {server.own} address speaks no TLS.",

@@ -9,7 +9,7 @@ from netutil.agent.pods.http.apiserver_login import KubeconfigFile, ServiceAccou
 from netutil.agent.pods.model import Pod, decode_pod, decode_pod_list
 from netutil.agent.pods.sources.base import MAX_PODS, ConfirmTiming, SourceKind
 from netutil.agent.pods.sources.listwatch import Kind
-from netutil.agent.pods.sources.reflector import Reflector, ReflectorSettings, Resource
+from netutil.agent.pods.sources.reflector import Reflector, ReflectorSettings, Resource, Selection
 from netutil.agent.pods.store import uid_of_pod
 
 PODS = Kind("pods", decode_pod_list, decode_pod, uid_of_pod, MAX_PODS, "pods for one node")
@@ -46,7 +46,7 @@ class ApiServerSource(Reflector[Pod]):
         selector = f"spec.nodeName={settings.node_name}"
         super().__init__(
             _KIND,
-            Resource(PODS, _PATH, lambda _: _PATH, True, selector, "pod-source"),
+            Resource(PODS, _PATH, lambda _: _PATH, Selection(True, selector), "pod-source"),
             ReflectorSettings(
                 open_login(settings.login),
                 settings.list_seconds,

@@ -26,7 +26,7 @@ from netutil.agent.pods.sources.claims_model import (
     decode_version,
 )
 from netutil.agent.pods.sources.listwatch import Kind
-from netutil.agent.pods.sources.reflector import Reflector, ReflectorSettings, Resource
+from netutil.agent.pods.sources.reflector import Reflector, ReflectorSettings, Resource, Selection
 
 MAX_CLAIMS = 5000
 """The most allocated claims that are held. A node has at most some hundred pods."""
@@ -82,10 +82,8 @@ class ClaimSource(Reflector[Claim]):
                 CLAIMS,
                 f"{_GROUP}/resourceclaims",
                 lambda client: _served(client, settings, "resourceclaims"),
-                namespaced=True,
-                selector="",
+                Selection(namespaced=True, keep=lambda claim: claim.is_for(node_name)),
                 threads="claims",
-                keep=lambda claim: claim.is_for(node_name),
                 advice=_ADVICE,
             ),
             settings,
@@ -106,8 +104,7 @@ class SliceSource(Reflector[Slice]):
                 SLICES,
                 f"{_GROUP}/resourceslices",
                 lambda client: _served(client, settings, "resourceslices"),
-                namespaced=False,
-                selector=f"spec.nodeName={node_name}",
+                Selection(namespaced=False, selector=f"spec.nodeName={node_name}"),
                 threads="slices",
                 advice=_ADVICE,
             ),

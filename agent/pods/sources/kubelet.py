@@ -10,7 +10,7 @@ import http.client
 import ssl
 import threading
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from netutil.agent.errors import Unavailable
@@ -30,17 +30,25 @@ from netutil.agent.pods.sources.base import MAX_BYTES, Signature, SourceKind
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import HTTPError
 
-__all__ = ["KubeletSettings", "KubeletSource", "Verify"]
+__all__ = ["KubeletSettings", "KubeletSource", "KubeletTimeouts", "Verify"]
 
 _SAID_BYTES = 512
+
+
+@dataclass(frozen=True, slots=True)
+class KubeletTimeouts:
+    """How long the kubelet may take. `read_seconds` is for each wait, `total_seconds` for all."""
+
+    connect_seconds: float = 2.0
+    read_seconds: float = 5.0
+    total_seconds: float = 10.0
 
 
 @dataclass(frozen=True, slots=True)
 class KubeletSettings:
     """Where the kubelet is, what it must prove, and what the agent shows it.
 
-    `url` may have a path (an API server's …/nodes/<name>/proxy). The read timeout
-    is for each wait, the total for the whole answer.
+    `url` may have a path (an API server's …/nodes/<name>/proxy).
     """
 
     url: str
@@ -49,9 +57,7 @@ class KubeletSettings:
     token_file: str | None = None
     client_cert: str | None = None
     client_key: str | None = None
-    connect_timeout_seconds: float = 2.0
-    read_timeout_seconds: float = 5.0
-    total_timeout_seconds: float = 10.0
+    timeouts: KubeletTimeouts = field(default_factory=KubeletTimeouts)
 
 
 class KubeletSource:
@@ -94,7 +100,7 @@ class KubeletSource:
 
     def fetch(self) -> tuple[Pod, ...]:
         """Return the pods. Raises `Unavailable` that names the cause and what to do about it."""
-        with SocketDeadline(self._settings.total_timeout_seconds) as deadline:
+        with SocketDeadline(self._settings.timeouts.total_seconds) as deadline:
             with self._lock:
                 if self._closed:
                     raise source_closed(self._url)
@@ -126,7 +132,7 @@ class KubeletSource:
         connection = self._connected()
         assert connection.sock is not None  # noqa: S101 - it is connected
         deadline.watch(connection.sock)
-        connection.timeout = self._settings.read_timeout_seconds
+        connection.timeout = self._settings.timeouts.read_seconds
         connection.request("GET", self._path, headers=headers, preload_content=False)
         with closing(connection.getresponse()) as response:
             if response.status != http.client.OK:
@@ -169,7 +175,7 @@ class KubeletSource:
         return connection
 
     def _new_connection(self) -> HTTPConnection:
-        timeout = self._settings.connect_timeout_seconds
+        timeout = self._settings.timeouts.connect_seconds
         if not self._secure:
             return HTTPConnection(self._host, self._port, timeout=timeout)
         return HTTPSConnection(
@@ -190,7 +196,7 @@ class KubeletSource:
         if self._closed:
             return source_closed(self._url)
         if deadline.passed:
-            return too_slow(KUBELET, self._settings.total_timeout_seconds, self._url)
+            return too_slow(KUBELET, self._settings.timeouts.total_seconds, self._url)
         if isinstance(error, PodListMalformed):
             return malformed(KUBELET, error, self._url)
         return failed(KUBELET, error, self._url)

@@ -87,22 +87,32 @@ class ReflectorSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class Selection(Generic[T]):
+    """Which objects of a resource are followed.
+
+    `namespaced` says where one name is asked for. `selector` is a field selector, "" for none.
+    `keep` says which of the objects are held.
+    """
+
+    namespaced: bool
+    selector: str = ""
+    keep: Callable[[T], bool] = lambda _: True
+
+
+@dataclass(frozen=True, slots=True)
 class Resource(Generic[T]):
     """What is followed: the kind, and where it is.
 
     `find_path` returns the path of the list of all namespaces; it may ask the API server, and
-    raises `Unavailable`. `path` is what errors name. `namespaced` says where one name is asked
-    for. `selector` is a field selector, "" for none. `threads` begins the names of two threads.
-    `keep` says which objects are held. `advice` is what is to be done about a status of HTTP.
+    raises `Unavailable`. `path` is what errors name. `threads` begins the names of two threads.
+    `advice` is what is to be done about a status of HTTP.
     """
 
     kind: Kind[T]
     path: str
     find_path: Callable[[ApiServerClient], str]
-    namespaced: bool
-    selector: str
+    selection: Selection[T]
     threads: str
-    keep: Callable[[T], bool] = lambda _: True
     advice: Mapping[int, str] = field(default_factory=dict)
 
 
@@ -240,7 +250,7 @@ class Reflector(Generic[T]):
         self._observed_at = asked
 
     def _kept(self, page: Page[T]) -> list[T]:
-        return [one for one in page.objects if self._resource.keep(one)]
+        return [one for one in page.objects if self._resource.selection.keep(one)]
 
     def _page(self, token: str) -> Page[T]:
         query = {**self._selected(), "limit": str(_PAGE_PODS)}
@@ -301,7 +311,11 @@ class Reflector(Generic[T]):
         """Return the version that etcd is at: a list of one name, from no cache."""
         query = {"fieldSelector": f"metadata.name={_NO_NAME}", "limit": "1"}
         group, _, plural = self._path.rpartition("/")
-        one = f"{group}/namespaces/default/{plural}" if self._resource.namespaced else self._path
+        one = (
+            f"{group}/namespaces/default/{plural}"
+            if self._resource.selection.namespaced
+            else self._path
+        )
         return self._versions_page(query, one).version
 
     def _versions_page(self, query: dict[str, str], path: str = "") -> Versions:
@@ -367,7 +381,7 @@ class Reflector(Generic[T]):
         if event.type is EventType.DELETED:
             self._store.remove(event.uid)
         elif event.object is not None:
-            if self._resource.keep(event.object):
+            if self._resource.selection.keep(event.object):
                 self._store.put(event.object)
             else:
                 self._store.remove(event.uid)
@@ -396,7 +410,7 @@ class Reflector(Generic[T]):
         )
 
     def _selected(self) -> dict[str, str]:
-        selector = self._resource.selector
+        selector = self._resource.selection.selector
         return {"fieldSelector": selector} if selector else {}
 
 

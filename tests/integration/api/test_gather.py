@@ -56,9 +56,9 @@ async def test_reads_of_the_node_use_the_lane_of_the_asking_pod(tmp_path: Path) 
     gathering = Collector(
         callers, reads, resources, build_sriov_node(tmp_path), containers, NOTHING
     )
-    (cpu,) = await gathering.topology(caller, "1")
+    (cpu,) = await gathering.cpus.topology(caller, "1")
     assert cpu.siblings == (0, 1)
-    assert len((await gathering.hugepages(caller, "")).pools) == 2
+    assert len((await gathering.hugepages.of_process(caller, "")).pools) == 2
     assert set(reads.keys) == {"one"}
 
 
@@ -83,7 +83,8 @@ async def test_devices_date_from_after_the_containers_start() -> None:
     )
     resources: Any = SimpleNamespace(get_container=of_container)
     callers: Any = None
-    await Collector(callers, ReadPool(), resources, "/", NOTHING, NOTHING).resources(caller, "", 5)
+    found = Collector(callers, ReadPool(), resources, "/", NOTHING, NOTHING)
+    await found.devices.resources(caller, "", 5)
     assert asked[0]["not_before"] == started_by
 
 
@@ -112,9 +113,8 @@ async def test_cpus_that_a_container_shares_are_not_called_its_own() -> None:
         caller: Any = SimpleNamespace(
             require_match=lambda found=match: found, cgroups=SimpleNamespace(container_id="c")
         )
-        found = await Collector(callers, ReadPool(), resources, "/", NOTHING, NOTHING).resources(
-            caller, "", 5
-        )
+        collector = Collector(callers, ReadPool(), resources, "/", NOTHING, NOTHING)
+        found = await collector.devices.resources(caller, "", 5)
         assert found.cpu_ids == cpu_ids
 
 

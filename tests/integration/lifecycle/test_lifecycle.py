@@ -104,9 +104,9 @@ def test_an_ill_formed_flag_stops_with_one_line_and_2(
 
 def test_an_environment_variable_is_read_and_a_flag_wins() -> None:
     environment = {"NETUTIL_MAX_CONNECTIONS": "7", "NODE_IP": "fd00::1"}
-    assert config.parse([], environment).max_connections == 7
-    assert config.parse(["--max-connections", "8"], environment).max_connections == 8
-    assert config.parse([], environment).kubelet_url == "https://[fd00::1]:10250"
+    assert config.parse([], environment).limits.connections.total == 7
+    assert config.parse(["--max-connections", "8"], environment).limits.connections.total == 8
+    assert config.parse([], environment).kubelet.api.url == "https://[fd00::1]:10250"
 
 
 def test_an_ill_formed_environment_variable_stops_too() -> None:

@@ -15,7 +15,8 @@ from netutil.agent.collect.live_networks import LiveNetworks
 from netutil.agent.collect.network_cache import NetworkCache
 from netutil.agent.collect.read_pool import ReadPool
 from netutil.agent.facts.links import host_network_namespace, network_namespace
-from netutil.agent.identity.cgroups import processes_below, read_cgroup_tree
+from netutil.agent.identity.cgroup_mounts import read_cgroup_tree
+from netutil.agent.identity.cgroup_walk import processes_below
 from netutil.agent.identity.peer import identify_process
 from netutil.client import NodeClient
 from netutil.client.rpc import requests

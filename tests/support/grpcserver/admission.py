@@ -16,7 +16,12 @@ import psutil
 import pytest
 from netutil.agent.api.call_runner import CallRecorder, Rejections
 from netutil.agent.connections import admission as admission_module
-from netutil.agent.connections.admission import AdmissionCounts, ConnectionAdmission, Identify
+from netutil.agent.connections.admission import (
+    AdmissionCounts,
+    AdmissionRules,
+    ConnectionAdmission,
+    Identify,
+)
 from netutil.agent.connections.attribution import KnownPeers
 from netutil.agent.connections.policy import PodPolicy, ServerSizes
 from netutil.agent.connections.registry import Connection, ConnectionRegistry, connection_of
@@ -219,7 +224,9 @@ async def rig(
     policy = PodPolicy(registry, scheduler, calls, refusals.reject, record, SIZES, rates)
     server, handlers = Server(server_config(SIZES), policy), Handlers()
     server.add_registered_method_handlers("test.Echo", handlers.handlers())
-    admission = ConnectionAdmission(server, policy, identify, limits, counts, check_capacity, known)
+    known = KnownPeers() if known is None else known
+    rules = AdmissionRules(identify, limits, counts, check_capacity, known)
+    admission = ConnectionAdmission(server, policy, rules)
     listener = listen(path, mode=0o666, directory_mode=0o755)
     acceptor = Acceptor(listener, admission, counts.accept)
     it = Rig(
@@ -264,7 +271,8 @@ async def serving(path: Path) -> AsyncIterator[ConnectionRegistry]:
         SIZES,
     )
     pin, _ = choose_pin()
-    served_socket = ServedSocket(peer_of, ConnectionLimits(200, 200), counts, pin, SocketHealth())
+    rules = AdmissionRules(peer_of, ConnectionLimits(200, 200), counts)
+    served_socket = ServedSocket(rules, pin, SocketHealth())
     listener = listen(str(path), mode=0o666, directory_mode=0o755)
     async with serve(listener, served_socket, policy, lambda _: (), lambda: None):
         yield registry

@@ -15,7 +15,8 @@ import pytest
 from netutil.agent.admin import checks
 from netutil.agent.admin.checks import Check
 from netutil.agent.facts.device_metadata import DeviceMetadataFiles
-from netutil.agent.identity.cgroups import UNIFIED, CgroupTree, Hierarchy
+from netutil.agent.identity.cgroups import CgroupTree
+from netutil.agent.identity.hierarchy import UNIFIED, Hierarchy
 from netutil.agent.observability.memory import MemoryUse
 from netutil.agent.observability.process_use import ProcessUse, own_use
 from netutil.agent.pods.flaws import Flaws

@@ -81,7 +81,7 @@ class Node:
         if running:
             place = CpuDirectories(1, "/nowhere/web", "/nowhere", None)
             self._directories = {f"{n:064x}": place for n in range(PODS)}
-        callers: Any = SimpleNamespace(all_cpu_directories=self._walk)
+        callers: Any = SimpleNamespace(directories=SimpleNamespace(all_cpu=self._walk))
         facts: Any = None
         self.describing = PodDescriber(
             CgroupTree(),

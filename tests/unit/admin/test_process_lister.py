@@ -83,7 +83,8 @@ async def lister(
     async def directories() -> dict[str, str]:
         return {f"{n:032x}": f"/cgroup/pod-{n}" for n in own}
 
-    callers: Any = SimpleNamespace(containers_by_pod=containers, pod_directories=directories)
+    found = SimpleNamespace(containers_by_pod=containers, pods=directories)
+    callers: Any = SimpleNamespace(directories=found)
     pods, resources = PodDirectory(Source(), 10), ResourceDirectory(str(socket), 10)
     try:
         yield ProcessLister(callers, pods, resources, reads or ReadPool(), bounds)
@@ -270,7 +271,7 @@ async def test_a_container_without_a_cgroup_is_an_error(monkeypatch: pytest.Monk
         async def none() -> dict[str, dict[str, str]]:
             return {}
 
-        monkeypatch.setattr(found._callers, "containers_by_pod", none)
+        monkeypatch.setattr(found._callers.directories, "containers_by_pod", none)
         await found.run(EVERY, 5, listed.send)
     (error,) = listed.last("web-1").errors
     assert (error.part, error.reason) == ("processes", "CPUSET_NOT_FOUND")

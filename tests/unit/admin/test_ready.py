@@ -20,7 +20,8 @@ def agent_with(pods: PodDirectory) -> Agent:
     """An agent of which no more is there than what readiness looks at."""
     agent = object.__new__(Agent)
     agent._stopping = asyncio.Event()
-    agent._components = SimpleNamespace(pods=pods)  # type: ignore[assignment]
+    kubernetes = SimpleNamespace(pods=pods)
+    agent._components = SimpleNamespace(kubernetes=kubernetes)  # type: ignore[assignment]
     return agent
 
 

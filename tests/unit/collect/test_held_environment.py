@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -24,13 +25,14 @@ from netutil.agent.collect.caller import Caller, CallerResolver
 from netutil.agent.collect.collector import Collector
 from netutil.agent.collect.read_pool import ReadPool
 from netutil.agent.errors import AgentError, Reason
-from netutil.agent.identity.first_process import start_of
 from netutil.agent.identity.peer import Peer
 from netutil.agent.identity.pidfd import pin_pid
 from netutil.agent.identity.process import Credentials, PinnedProcess
+from netutil.agent.limits.descriptors import MAX_FIRST_PROCESSES
 
+from tests.support.lab.reused_pid import process_under
 from tests.support.moved_environment import MOVE
-from tests.support.processes import pinned
+from tests.support.processes import open_descriptors
 from tests.unit.facts.test_environment import OVERWRITE
 
 pytestmark = [
@@ -95,12 +97,13 @@ def python(change: str) -> tuple[str, ...]:
 class OnePod(CallerResolver):
     """Callers of a pod of which every process of this host is. `first` began their container."""
 
-    def __init__(self, reads: ReadPool, first: int | None) -> None:
-        tree: Any = SimpleNamespace(any_container_directory=lambda _: "/")
-        super().__init__(tree, _NONE, reads)
+    def __init__(
+        self, reads: ReadPool, first: int | None, max_first_processes: int = MAX_FIRST_PROCESSES
+    ) -> None:
+        tree: Any = SimpleNamespace(any_container_directory=lambda _: None)
+        super().__init__(tree, _NONE, reads, max_first_processes)
         if first is not None:
-            with pinned(first) as process:
-                self._first[_CGROUPS.container_id] = start_of(process)
+            self._first[_CGROUPS.container_id] = pin_pid(first)
 
     async def process(self, caller: Caller, pid: str) -> tuple[PinnedProcess, Any]:
         if not pid:
@@ -128,13 +131,13 @@ class Connections:
         if self._first is not None:
             return await self._ask_for_start(caller)
         try:
-            found = await self.gathering.environment(caller, pid)
+            found = await self.gathering.environments.read(caller, pid)
         except AgentError as error:
             return error.reason
         return found.environment.variables.get("VALUE", "")
 
     async def _ask_for_start(self, caller: Caller) -> str:
-        _, found = await self.gathering.environment_and_devices(caller, "")
+        _, found = await self.gathering.environments.read_with_devices(caller, "")
         error = found.error or found.start_error
         if error is not None:
             return error.reason
@@ -281,6 +284,55 @@ async def test_a_program_that_executes_a_setuid_program_is_refused(
         others.cancel()
         await asyncio.gather(others, return_exceptions=True)
     assert asked > 1000
+
+
+SHARES_MEMORY = """
+import os, sys
+os.posix_spawn("/usr/bin/env", ["env", "sh", "-c", "echo; read -r x"], {"VALUE": sys.argv[2]},
+               file_actions=[(os.POSIX_SPAWN_OPEN, 0, sys.argv[1], os.O_RDONLY, 0)])
+sys.stdin.read()
+"""
+"""Its child shares its memory until a writer opens a pipe, then executes a program (vfork(2))."""
+
+
+async def test_a_program_that_left_shared_memory_is_read_as_it_is(
+    stack: ExitStack, tmp_path: Path
+) -> None:
+    """A descriptor of `environ` that was kept open shows the memory that the process has left."""
+    for number in range(10):
+        pipe = tmp_path / str(number)
+        os.mkfifo(pipe)
+        parent = sharing_memory(pipe, as_number(number + 1))
+        stack.callback(parent.communicate)
+        stack.callback(parent.kill)
+        child = await asyncio.to_thread(child_in_memory_of, parent.pid)
+        connections = Connections(stack, child)
+        kept = os.open(f"/proc/{child}/environ", os.O_RDONLY)
+        stack.callback(os.close, kept)
+        assert await connections.ask_on_each() == [as_number(0)] * CONNECTIONS
+        others = asyncio.create_task(_ask_all_the_time(connections, ""))
+        writer = os.open(pipe, os.O_WRONLY)
+        stack.callback(os.close, writer)
+        assert parent.stdout is not None
+        assert await asyncio.to_thread(parent.stdout.readline) == b"\n"
+        assert await connections.ask_on_each() == [as_number(number + 1)] * CONNECTIONS
+        assert os.pread(kept, 4096, 0) == b"VALUE=000000\0"
+        others.cancel()
+        await asyncio.gather(others, return_exceptions=True)
+
+
+def sharing_memory(pipe: Path, value: str) -> subprocess.Popen[bytes]:
+    """Start the parent of a process that executes a program with a value once the pipe opens."""
+    command = [sys.executable, "-I", "-S", "-c", SHARES_MEMORY, str(pipe), value]
+    environment = {"VALUE": as_number(0)}
+    return subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+
+
+def child_in_memory_of(pid: int) -> int:
+    """Return the child that a process has spawned, which has not executed its program yet."""
+    while not (children := Path(f"/proc/{pid}/task/{pid}/children").read_text().split()):
+        os.sched_yield()
+    return int(children[0])
 
 
 START = "AFXDP_DEVICES"
@@ -438,3 +490,55 @@ async def test_a_thread_has_the_agents_credentials_after_a_start(
 def thread_credentials() -> list[str]:
     lines = Path("/proc/thread-self/status").read_text().splitlines()
     return [line for line in lines if line.startswith(("Uid:", "Gid:", "Groups:", "Cap"))]
+
+
+@callers
+async def test_a_process_with_the_pid_of_an_ended_start_is_not_read(
+    stack: ExitStack, uid: int, become: Sequence[str]
+) -> None:
+    shell = (*become, "env", "-i", f"{START}=000000", "sh", "-c", "echo; read -r x")
+    first = program(*shell)
+    pid = stack.enter_context(first).pid
+    connections = Connections(stack, sleeping(stack, become), uid, pid)
+    assert await connections.ask_on_each() == [as_number(0)] * CONNECTIONS
+    others = asyncio.create_task(_ask_all_the_time(connections, ""))
+    first.__exit__(None, None, None)
+    with process_under(pid, {START: "another"}):
+        for _ in range(ROUNDS):
+            # The container has no cgroup here in which its first process would be searched.
+            assert set(await connections.ask_on_each()) == {Reason.PID_NOT_FOUND}
+    others.cancel()
+    await asyncio.gather(others, return_exceptions=True)
+
+
+@callers
+async def test_a_start_that_ends_during_its_read_is_never_cut(
+    stack: ExitStack, uid: int, become: Sequence[str]
+) -> None:
+    asking = sleeping(stack, become)
+    shell = (*become, "env", "-i", f"{START}=000000", "sh", "-c", "echo; read -r x")
+    # Of one that has no memory any more the kernel, or the agent, refuses the read.
+    refusals = {Reason.PEER_GONE, Reason.PEER_NOT_PINNED, Reason.ENVIRONMENT_NOT_READABLE}
+    expected = {as_number(0), Reason.PID_NOT_FOUND, *refusals}
+    for _ in range(25):
+        with program(*shell) as first:
+            connections = Connections(stack, asking, uid, first.pid)
+            answers: list[str] = []
+            os.kill(first.pid, signal.SIGKILL)
+            while Reason.PID_NOT_FOUND not in answers:
+                answers += await connections.ask_on_each()
+        assert set(answers) <= expected
+        assert set(await connections.ask_on_each()) == {Reason.PID_NOT_FOUND}
+
+
+async def test_first_processes_are_held_within_their_limit(stack: ExitStack) -> None:
+    started = [stack.enter_context(program("sh", "-c", "echo; read -r x")) for _ in range(9)]
+    resolver = OnePod(ReadPool(), None, max_first_processes=4)
+    before = open_descriptors()
+    for one in started:
+        resolver.first_processes[str(one.pid)] = pin_pid(one.pid)
+    assert len(resolver.first_processes) <= 4
+    assert open_descriptors() == before + 2 * len(resolver.first_processes)
+    for _ in range(6):
+        resolver.first_processes.age()
+    assert open_descriptors() == before

@@ -74,16 +74,16 @@ async def test_answers_are_the_same_objects_until_something_differs(
 ) -> None:
     found, pod = gathering(node), a_pod()
     asks = caller(process, pod)
-    cpus, pages = found.own_cpus(asks), found.own_hugepages(asks)
-    assert found.own_cpus(asks) is cpus
-    assert found.own_hugepages(asks) is pages is not None
-    assert found.own_cpus(asks, partition=True) is not cpus
-    assert found.own_cpus(asks) is cpus
-    assert found.own_cpus(caller(process, a_pod())) is not cpus
+    cpus, pages = found.cpus.own(asks), found.hugepages.own(asks)
+    assert found.cpus.own(asks) is cpus
+    assert found.hugepages.own(asks) is pages is not None
+    assert found.cpus.own(asks, partition=True) is not cpus
+    assert found.cpus.own(asks) is cpus
+    assert found.cpus.own(caller(process, a_pod())) is not cpus
     (node.top / "pod/one/cpu.shares").write_text("7\n")
     (node.top / "pod/one/hugetlb.2MB.usage_in_bytes").write_text("2097152\n")
-    assert found.own_cpus(asks).facts.bandwidth.shares == 7
-    (usage,) = (found.own_hugepages(asks) or pages).usage
+    assert found.cpus.own(asks).facts.bandwidth.shares == 7
+    (usage,) = (found.hugepages.own(asks) or pages).usage
     assert usage.usage_bytes == 2097152
 
 
@@ -91,8 +91,8 @@ async def test_the_kernels_half_is_answered_without_a_pod_list(
     node: Node, process: PinnedProcess
 ) -> None:
     found, asks = gathering(node), caller(process)
-    assert found.own_cpus(asks).asked.error is asks.unavailable
-    pages = found.own_hugepages(asks)
+    assert found.cpus.own(asks).asked.error is asks.unavailable
+    pages = found.hugepages.own(asks)
     assert pages is not None and pages.spec_error is asks.unavailable
 
 
@@ -102,10 +102,10 @@ async def test_the_own_pid_is_the_caller_and_no_other_text_is(
     found, asks = gathering(node), caller(process, a_pod())
     for pid in ("None", "-1", "01x"):
         with pytest.raises(InvalidArgument):
-            await found.cpus(asks, pid)
+            await found.cpus.of_process(asks, pid)
     process.own_number = 1
-    assert await found.cpus(asks, "1") is found.own_cpus(asks)
-    assert await found.hugepages(asks, "1") is found.own_hugepages(asks)
+    assert await found.cpus.of_process(asks, "1") is found.cpus.own(asks)
+    assert await found.hugepages.of_process(asks, "1") is found.hugepages.own(asks)
 
 
 async def test_an_ended_caller_is_answered_without_affinity(
@@ -113,18 +113,18 @@ async def test_an_ended_caller_is_answered_without_affinity(
 ) -> None:
     found, asks = gathering(node), caller(process, a_pod())
     process.own_number = 1
-    assert found.own_cpus(asks).affinity is not None
+    assert found.cpus.own(asks).affinity is not None
     os.kill(process.pid, 9)
     os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # noqa: ASYNC222 - it was killed
-    assert (await found.cpus(asks, "")).affinity is None
+    assert (await found.cpus.of_process(asks, "")).affinity is None
     with pytest.raises(Unauthenticated):
-        await found.cpus(asks, "1")
+        await found.cpus.of_process(asks, "1")
 
 
 async def test_a_container_in_no_cpuset_hierarchy_is_an_error(process: PinnedProcess) -> None:
     cache = ContainerCache(lambda _: ContainerPlaces(None, None), 0)
     found = Collector(NOTHING, NOTHING, NOTHING, "/", cache, NOTHING)
     with pytest.raises(FailedPrecondition) as refused:
-        found.own_cpus(caller(process, a_pod()))
+        found.cpus.own(caller(process, a_pod()))
     assert refused.value.reason is Reason.CPUSET_NOT_FOUND
     cache.close()

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from netutil.agent.collect import collector
+from netutil.agent.collect import environment_collector, interface_collector
 from netutil.agent.collect.collector import Collector
 from netutil.agent.collect.environment_cache import held_environment
 from netutil.agent.collect.live_networks import LiveNetworks
@@ -88,13 +88,13 @@ class Asking:
         )
 
     async def __call__(self, interface: str = "") -> api.InterfacesResponse:
-        found = await self.gathering.interfaces(
+        found = await self.gathering.interfaces.answer_of(
             self.caller, "", interface, self.answer, self.allocated
         )
         return api.InterfacesResponse.FromString(found.body)
 
     def known(self) -> api.InterfacesResponse | None:
-        found = self.gathering.known_interfaces(self.caller, self.answer, self.allocated)
+        found = self.gathering.interfaces.known_answer(self.caller, self.answer, self.allocated)
         return None if found is None else api.InterfacesResponse.FromString(found.body)
 
 
@@ -202,7 +202,7 @@ async def test_a_large_answer_is_made_each_time(asking: Asking, process: Namespa
     await asking()
     made = asking.made
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(collector, "_MAX_KEPT_BYTES", 1000)
+        patched.setattr(interface_collector, "_MAX_KEPT_BYTES", 1000)
         process.batch("link set eth0 mtu 1400\n")
         for _ in range(2):
             assert len((await asking()).interfaces[0].link.addresses) == 100
@@ -211,7 +211,7 @@ async def test_a_large_answer_is_made_each_time(asking: Asking, process: Namespa
 
 async def test_an_answer_is_not_kept_with_devices_of_long_variables(asking: Asking) -> None:
     devices = (AllocatedDevice("PCIDEVICE_X", 0, "x", "", {"a": [{}] * 10000}),)
-    long = collector._MAX_KEPT_CHARACTERS + 1
+    long = interface_collector._MAX_KEPT_CHARACTERS + 1
     for made, characters in ((2, long), (3, long), (4, long - 1), (4, long - 1)):
         asking.allocated = Allocated(devices, af_xdp=(), characters=characters)
         await asking("eth0")
@@ -220,5 +220,5 @@ async def test_an_answer_is_not_kept_with_devices_of_long_variables(asking: Aski
 
 def test_devices_of_two_environments_count_both_variables() -> None:
     own, start = (held_environment(f"PCIDEVICE_X={name}\0".encode()) for name in ("a", "bb"))
-    found = collector._named(own, start, None)
+    found = environment_collector._named(own, start, None)
     assert found.characters == own.device_characters + start.device_characters > 0

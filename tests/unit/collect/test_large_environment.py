@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -20,9 +21,7 @@ class Sizes:
     def __init__(self) -> None:
         self.noted: list[int | None] = []
 
-    async def run_offloaded(
-        self, _: Caller, make: Callable[[], Any], size: int | None = None
-    ) -> Any:
+    async def run_sized(self, _: str, make: Callable[[], Any], size: int | None = None) -> Any:
         self.noted.append(size)
         return make()
 
@@ -44,8 +43,9 @@ async def test_a_large_environment_is_encoded_off_the_loop(
     block: bytes, key: str, size: int | None
 ) -> None:
     sizes = Sizes()
-    answers = Answers(cast(Collector, sizes))
-    await answers.variables(cast(Caller, None), held_environment(block), key)
+    answers = Answers(cast(Collector, SimpleNamespace(reads=sizes)))
+    caller = cast(Caller, SimpleNamespace(peer=SimpleNamespace(pod_key="pod")))
+    await answers.variables(caller, held_environment(block), key)
     assert sizes.noted == [size]
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from netutil.agent.collect.process_affinity import process_affinity
+from netutil.agent.collect.cpu_collector import process_affinity
 from netutil.agent.facts import affinity
 from netutil.agent.facts.affinity import read_affinity
 from netutil.agent.identity.process import PinnedProcess
@@ -91,7 +91,7 @@ def test_an_agent_that_may_not_ask_the_kernel_reads_the_status(
     def refused(*_: Any) -> str:
         raise PermissionError
 
-    monkeypatch.setattr("netutil.agent.collect.process_affinity.read_affinity", refused)
+    monkeypatch.setattr("netutil.agent.collect.cpu_collector.read_affinity", refused)
     with sleeping() as process:
         assert process_affinity(process) == format_cpu_list(CPUS)
         os.kill(process.pid, 9)

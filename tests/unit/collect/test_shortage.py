@@ -16,7 +16,7 @@ from netutil.agent.errors import QuotaExceeded, Reason, resource_exhausted
 from netutil.agent.facts.cgroup_levels import ControllerDirectory
 from netutil.agent.facts.cpu import CpuDirectories, read_cpu
 from netutil.agent.facts.links import read_links
-from netutil.agent.identity.cgroups import processes_below
+from netutil.agent.identity.cgroup_walk import processes_below
 from netutil.agent.identity.namespaces import find_process
 from netutil.agent.identity.pidfd import pin_pid
 from netutil.agent.messages.status import code_of, trailing_metadata

@@ -13,8 +13,8 @@ from typing import Any
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from netutil.agent.grpcserver import Timeouts, protocol
 from netutil.agent.grpcserver import frames as f
-from netutil.agent.grpcserver import protocol
 from netutil.agent.grpcserver.headers import encode_block
 
 from tests.support.grpcserver.admission import open_descriptors, rig, serving
@@ -72,7 +72,7 @@ async def test_a_peer_that_sends_nothing_is_closed_after_a_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with rig(tmp_path) as it:
-        config = replace(it.server.config, preface_timeout=0.1)
+        config = replace(it.server.config, timeouts=Timeouts(preface=0.1))
         monkeypatch.setattr(it.server, "config", config)
         client = await it.connected()
         with contextlib.suppress(ConnectionError):

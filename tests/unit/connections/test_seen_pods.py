@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from netutil.agent.connections import seen_pods
 from netutil.agent.connections.seen_pods import SeenPods, ended_of
-from netutil.agent.identity.cgroups import CgroupTree, Hierarchy
+from netutil.agent.identity.cgroups import CgroupTree
+from netutil.agent.identity.hierarchy import Hierarchy
 from netutil.agent.identity.peer import NO_POD, Peer
 from netutil.agent.identity.process import Credentials
 

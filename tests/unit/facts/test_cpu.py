@@ -16,7 +16,8 @@ import pytest
 from netutil.agent.errors import FailedPrecondition, Reason
 from netutil.agent.facts.cgroup_levels import CgroupLevel, ControllerDirectory
 from netutil.agent.facts.cpu import CpuBandwidth, CpuDirectories, CpuFacts, CpuLimit, read_cpu
-from netutil.agent.identity.cgroups import UNIFIED, read_cgroup_tree
+from netutil.agent.identity.cgroup_mounts import read_cgroup_tree
+from netutil.agent.identity.hierarchy import UNIFIED
 from netutil.agent.identity.pidfd import pin_pid
 
 from tests.support.lab.lab import Lab, why_no_lab

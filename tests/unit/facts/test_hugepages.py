@@ -19,6 +19,7 @@ from netutil.agent.facts.hugepages import (
     read_pools,
     read_usage,
 )
+from netutil.agent.facts.sysfs import BY_PATH
 
 from tests.support.nodes.sriov_node import build_sriov_node, write
 
@@ -99,6 +100,46 @@ def test_nodes_and_sizes_are_in_the_order_of_their_numbers(root: str) -> None:
     smallest = read_pools(root)[0]
     assert (smallest.page_size_bytes, smallest.total_bytes) == (64 * KIB, 192 * KIB)
     assert [part.numa_node for part in smallest.numa_nodes] == [2, 10]
+
+
+class CountedFiles:
+    """Files by path, and which of them were read."""
+
+    def __init__(self) -> None:
+        self.read_names: list[str] = []
+
+    def read(self, directory: str, name: str) -> bytes:
+        self.read_names.append(f"{directory}/{name}")
+        return BY_PATH.read(directory, name)
+
+    def names(self, directory: str) -> list[str]:
+        return BY_PATH.names(directory)
+
+    def subdirectories(self, directory: str) -> list[str]:
+        return BY_PATH.subdirectories(directory)
+
+    def is_there(self, directory: str) -> bool:
+        return BY_PATH.is_there(directory)
+
+
+def test_a_pool_without_pages_costs_one_read(root: str) -> None:
+    name = "hugepages-64kB"
+    pool = Path(root, f"sys/kernel/mm/hugepages/{name}")
+    part = Path(root, f"sys/devices/system/node/node1/hugepages/{name}")
+    for folder in (pool, part):
+        write(folder / "nr_hugepages", "0")
+        for other in ("free", "resv", "surplus"):
+            write(folder / f"{other}_hugepages", "2")
+    files = CountedFiles()
+    expected = HugepagePool(64 * KIB, 0, 0, 0, 0, (NumaHugepages(1, 0, 0, 0),))
+    assert read_pools(root, files)[0] == expected
+    read = [one for one in files.read_names if name in one]
+    assert read and all(one.endswith("/nr_hugepages") for one in read)
+    for folder in (pool, part):
+        write(folder / "nr_hugepages", "3")
+    part_now = NumaHugepages(1, 192 * KIB, 128 * KIB, 128 * KIB)
+    sizes = (192 * KIB, 128 * KIB, 128 * KIB, 128 * KIB)
+    assert read_pools(root, files)[0] == HugepagePool(64 * KIB, *sizes, (part_now,))
 
 
 @pytest.mark.xdist_group("hugepages")

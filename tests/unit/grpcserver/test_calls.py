@@ -12,7 +12,7 @@ from typing import Any, cast
 
 import grpc
 import pytest
-from netutil.agent.grpcserver import Call, Connection, ServerConfig, Status
+from netutil.agent.grpcserver import Call, Connection, ServerConfig, Status, Timeouts
 from netutil.agent.grpcserver import frames as f
 from netutil.agent.grpcserver.frames import ErrorCode
 from netutil.agent.grpcserver.http2 import REQUEST_COST
@@ -378,7 +378,7 @@ async def test_a_slow_reader_keeps_its_own_stream_waiting_and_no_other() -> None
         client.send(f.window_update(3, 100))
         assert (await client.answer(3))[1] == message(b"x")
         (connection,) = bench.server.connections
-        most = bench.server.config.max_buffered_response_bytes
+        most = bench.server.config.messages.max_buffered_response_bytes
         assert connection.http2.streams[1].pending_bytes < most + 1100
         assert bench.echo.running == 1
         client.send(f.rst_stream(1, 8))
@@ -665,7 +665,7 @@ async def test_a_connection_that_ends_before_its_age_leaves_no_timer() -> None:
 
 async def test_a_peer_may_send_after_the_last_goaway_and_close_itself() -> None:
     """A request that crosses the GOAWAY meets no closed socket: the client reads why instead."""
-    async with serving(ServerConfig(linger_timeout=60.0)) as bench:
+    async with serving(ServerConfig(timeouts=Timeouts(linger=60.0))) as bench:
         client = await bench.connect()
         await client.until(f.SETTINGS)
         stopping = asyncio.create_task(bench.server.stop(60.0))
@@ -684,7 +684,7 @@ async def test_a_peer_may_send_after_the_last_goaway_and_close_itself() -> None:
 
 
 async def test_a_peer_that_stays_after_the_last_goaway_is_closed() -> None:
-    async with serving(ServerConfig(linger_timeout=0.1)) as bench:
+    async with serving(ServerConfig(timeouts=Timeouts(linger=0.1))) as bench:
         client = await bench.connect()
         await client.until(f.SETTINGS)
         async with asyncio.timeout(10):
@@ -712,7 +712,7 @@ async def test_a_shutdown_serves_open_calls_and_those_on_their_way() -> None:
 
 
 async def test_calls_open_after_the_grace_end_as_unavailable() -> None:
-    async with serving(ServerConfig(graceful_ping_timeout=0.01)) as bench:
+    async with serving(ServerConfig(timeouts=Timeouts(graceful_ping=0.01))) as bench:
         client = await bench.connect()
         client.ask(1, head=fields(p_path="/test.Echo/Slow"))
         await client.writer.drain()

@@ -6,7 +6,7 @@ import asyncio
 import socket
 from typing import Any
 
-from netutil.agent.grpcserver import Server, ServerConfig
+from netutil.agent.grpcserver import Server, ServerConfig, Timeouts
 
 from tests.support import http2
 from tests.support.grpcserver.engine import kinds
@@ -133,7 +133,7 @@ async def test_a_peer_that_closes_after_half_close_cancels_its_calls() -> None:
 
 
 async def test_a_client_that_sends_no_preface_is_closed_in_time() -> None:
-    async with serving(ServerConfig(preface_timeout=0.05)) as bench:
+    async with serving(ServerConfig(timeouts=Timeouts(preface=0.05))) as bench:
         silent, theirs = connected(b"")
         speaking, its = connected(first_request())
         for one in (theirs, its):

@@ -10,7 +10,7 @@ from typing import Any
 
 import grpc
 import pytest
-from netutil.agent.grpcserver import EncodedMessage, ServerConfig, Status
+from netutil.agent.grpcserver import EncodedMessage, MessageLimits, ServerConfig, Status
 
 from tests.support.grpcserver.raw import Bench, RawClient, fields, serving
 
@@ -83,7 +83,7 @@ async def test_an_encoded_message_may_be_written_to_a_stream() -> None:
 
 @pytest.mark.parametrize(("size", "code"), [(100, "0"), (101, "8")])
 async def test_an_encoded_message_past_the_limit_is_refused(size: int, code: str) -> None:
-    async with serving(ServerConfig(max_response_bytes=100)) as bench:
+    async with serving(ServerConfig(messages=MessageLimits(max_response_bytes=100))) as bench:
         client = await started(bench, lambda _, __: EncodedMessage(bytes(size)))
         assert (await answered(client))[0] == code
 

@@ -11,7 +11,7 @@ import h2.events
 import h2.exceptions
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from netutil.agent.grpcserver import ServerConfig
+from netutil.agent.grpcserver import HeaderLimits, ServerConfig
 from netutil.agent.grpcserver import frames as f
 from netutil.agent.grpcserver.headers import encode_block
 
@@ -179,7 +179,9 @@ def test_decoding_takes_steps_in_proportion_to_the_bytes() -> None:
     def steps(count: int) -> int:
         # Small fields, below the size at which decoding is given up.
         block = encode_block(fields()) + b"\0\1a\1b" * count
-        echo = Echoing(ServerConfig(max_header_block_bytes=10**9, max_header_list_bytes=10**9))
+        echo = Echoing(
+            ServerConfig(headers=HeaderLimits(max_block_bytes=10**9, max_list_bytes=10**9))
+        )
         parts = [block[at : at + 16_000] for at in range(0, len(block), 16_000)]
         data = f.frame(f.HEADERS, 0, 1, parts[0])
         data += b"".join(f.frame(f.CONTINUATION, 0, 1, part) for part in parts[1:-1])

@@ -9,14 +9,14 @@ from typing import Any
 
 import grpc
 import pytest
-from netutil.agent.grpcserver import ServerConfig
+from netutil.agent.grpcserver import MessageLimits, PingLimits, ServerConfig
 from netutil.agent.grpcserver import frames as f
 from netutil.agent.grpcserver.headers import encode_block
 
 from tests.support.grpcserver.raw import RawClient, fields, serving
 from tests.support.http2 import message
 
-CONFIG = ServerConfig(min_ping_interval=0)
+CONFIG = ServerConfig(pings=PingLimits(min_interval=0))
 LARGE = message(bytes(60_000))
 UNREAD = "/test.Echo/Unread"
 
@@ -37,7 +37,7 @@ class Uploads:
     def begin(self, stream: int, body: bytes, path: str = "/test.Echo/Unary") -> None:
         head = encode_block(fields(p_path=path))
         self._client.send(f.header_frames(stream, head, end_stream=False))
-        self._windows[stream], self._left[stream] = CONFIG.stream_window_bytes, body
+        self._windows[stream], self._left[stream] = CONFIG.streams.window_bytes, body
 
     async def run(self) -> None:
         """Send until all is sent, or nothing can be."""
@@ -136,8 +136,8 @@ async def test_endless_requests_hold_little_and_delay_no_small_one() -> None:
         for stream in streams:
             uploads.begin(stream, LARGE[:-1])
         await uploads.run()
-        most = CONFIG.max_buffered_request_bytes + CONFIG.max_request_bytes
-        assert uploads.sent <= most + len(streams) * CONFIG.stream_window_bytes
+        most = CONFIG.messages.max_buffered_request_bytes + CONFIG.messages.max_request_bytes
+        assert uploads.sent <= most + len(streams) * CONFIG.streams.window_bytes
         await client.lives(121)
 
 
@@ -147,7 +147,7 @@ async def test_messages_that_no_handler_takes_are_not_sent_without_end() -> None
         uploads = Uploads(client)
         uploads.begin(1, LARGE * 50, UNREAD)
         await uploads.run()
-        most = CONFIG.max_buffered_request_bytes + 2 * CONFIG.max_request_bytes
+        most = CONFIG.messages.max_buffered_request_bytes + 2 * CONFIG.messages.max_request_bytes
         assert uploads.sent <= most
 
 
@@ -172,7 +172,7 @@ async def test_a_waiting_call_with_enough_window_gets_no_more() -> None:
         await gate.wait()
         return b",".join([request async for request in requests])
 
-    async with serving(ServerConfig(max_buffered_request_bytes=0)) as bench:
+    async with serving(ServerConfig(messages=MessageLimits(max_buffered_request_bytes=0))) as bench:
         handler: Any = grpc.stream_unary_rpc_method_handler(later)
         bench.server.add_registered_method_handlers("test.Own", {"Later": handler})
         client = await bench.connect()

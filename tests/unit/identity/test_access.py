@@ -14,8 +14,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from netutil.agent.errors import PermissionDenied, Reason, Unauthenticated
+from netutil.agent.errors import PermissionDenied, Reason, ResourceExhausted, Unauthenticated
 from netutil.agent.facts.environment import read_block
+from netutil.agent.identity import ptrace
 from netutil.agent.identity.process import Credentials, PinnedProcess
 from netutil.agent.identity.ptrace import (
     CredentialsNotRestored,
@@ -181,6 +182,46 @@ def test_a_process_in_a_user_namespace_of_its_own_is_refused() -> None:
         assert_refused(caller.pid, target.pid)
         assert_refused(target.pid, caller.pid)
         assert_refused(neighbour.pid, target.pid)
+
+
+def test_errors_of_a_read_are_not_for_another_user_namespace() -> None:
+    """They say something of the target, such as the size of its environment."""
+
+    def too_large(_: int) -> None:
+        raise ResourceExhausted(Reason.ENVIRONMENT_TOO_LARGE, "It is too large.", read="environ")
+
+    shut_in = AS_USER + IN_ITS_OWN_USER_NAMESPACE
+    with process(AS_USER) as target, pinned(target.pid) as asked:
+        for script, error in ((shut_in, PermissionDenied), (AS_USER, ResourceExhausted)):
+            with (
+                process(script) as caller,
+                pinned(caller.pid) as asking,
+                pytest.raises(error),
+            ):
+                read_as_caller(asking, connected(asking), asked, too_large)
+
+
+def test_a_caller_with_the_powers_of_the_agent_is_read_with_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A privileged container: there is nothing to take on, and nothing to take back."""
+    changes: list[object] = []
+    set_capabilities = ptrace._set_capabilities
+
+    def changed(wanted: tuple[int, int, int, int, int, int]) -> None:
+        changes.append(wanted)
+        set_capabilities(wanted)
+
+    monkeypatch.setattr(ptrace, "_set_capabilities", changed)
+    with process() as caller, process() as target:
+        ask(caller.pid, target.pid)
+    assert not changes
+    with process(before=WITHOUT_CAPABILITIES) as caller, process() as target:
+        assert_refused(caller.pid, target.pid)
+    assert len(changes) == 2
+    with process(AS_USER) as caller, process(AS_USER) as target:
+        ask(caller.pid, target.pid)
+    assert len(changes) == 4
 
 
 def test_no_caller_can_ask_for_a_process_that_ended() -> None:

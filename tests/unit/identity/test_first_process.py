@@ -6,14 +6,12 @@ import os
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import closing
 
 import pytest
 from netutil.agent.errors import Reason, ResourceExhausted, Unauthenticated
 from netutil.agent.identity import first_process
-from netutil.agent.identity.first_process import ProcessStart, find_first, pin_same, start_of
+from netutil.agent.identity.first_process import find_first
 from netutil.agent.identity.namespaces import MAX_PROCESSES
-from netutil.agent.identity.pidfd import pin_pid
 
 TICK_SECONDS = 2 / os.sysconf("SC_CLK_TCK")
 
@@ -70,54 +68,6 @@ def test_the_runtime_is_the_parent_of_the_first_in_one_tick(
 def at(pid: int) -> int:
     with open(f"/proc/{pid}/stat", encoding="utf-8") as stat:
         return int(stat.read().rpartition(")")[2].split()[19])
-
-
-@pytest.fixture(params=["pidfs", "start time"])
-def _numbers(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Processes are distinguished as this kernel allows, and as before Linux 6.9."""
-    if request.param == "start time":
-        monkeypatch.setattr(first_process, "_has_pidfs", lambda: False)
-
-
-def start(pid: int) -> ProcessStart:
-    with closing(pin_pid(pid)) as process:
-        return start_of(process)
-
-
-@pytest.mark.usefixtures("_numbers")
-def test_a_pid_that_was_given_again_is_another_process(three: tuple[int, ...]) -> None:
-    first = start(three[0])
-    assert pin_same(ProcessStart(first.pid, first.number + 1)) is None
-    same = pin_same(first)
-    assert same is not None and same.pid == three[0]
-    same.close()
-
-
-@pytest.mark.usefixtures("_numbers")
-def test_processes_have_different_numbers_and_keep_them(three: tuple[int, ...]) -> None:
-    found = [start(pid) for pid in three]
-    assert len({one.number for one in found}) == len(three)
-    assert found == [start(pid) for pid in three]
-
-
-@pytest.mark.usefixtures("_numbers")
-def test_a_process_that_has_ended_is_not_pinned_again() -> None:
-    ended = subprocess.Popen(["cat"], stdin=subprocess.PIPE)
-    found = start(ended.pid)
-    ended.communicate()
-    assert pin_same(found) is None
-
-
-def test_a_pidfd_has_an_inode_of_its_own_from_linux_6_9_on() -> None:
-    release = tuple(int(part) for part in os.uname().release.split(".")[:2])
-    assert first_process._has_pidfs() == (release >= (6, 9))
-
-
-def test_process_start_times_are_in_clock_ticks(
-    three: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(first_process, "_has_pidfs", lambda: False)
-    assert start(three[0]) == ProcessStart(three[0], at(three[0]))
 
 
 def test_a_container_of_too_many_processes_is_not_searched() -> None:

@@ -15,7 +15,9 @@ import pytest
 from netutil.agent.errors import Reason, Unauthenticated
 from netutil.agent.facts.links import network_namespace
 from netutil.agent.identity import process as module
-from netutil.agent.identity.cgroups import CgroupTree, processes_below, read_cgroup_tree
+from netutil.agent.identity.cgroup_mounts import read_cgroup_tree
+from netutil.agent.identity.cgroup_walk import processes_below
+from netutil.agent.identity.cgroups import CgroupTree
 from netutil.agent.identity.namespaces import find_process, shares_pid_namespace
 from netutil.agent.identity.peer import identify_process
 from netutil.agent.identity.pidfd import (

@@ -11,8 +11,9 @@ import psutil
 import pytest
 from netutil.agent.errors import PermissionDenied
 from netutil.agent.identity import held_cgroups
-from netutil.agent.identity.cgroups import UNIFIED, CgroupTree, Hierarchy
+from netutil.agent.identity.cgroups import CgroupTree
 from netutil.agent.identity.held_cgroups import MAX_SWEPT, HeldCgroup, HeldCgroups
+from netutil.agent.identity.hierarchy import UNIFIED, Hierarchy
 from netutil.agent.parsers.cgroup import choose_container
 
 from tests.support.lab.cgroups import find_hierarchies

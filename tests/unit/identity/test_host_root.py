@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 from netutil.agent.errors import PermissionDenied, Unauthenticated
-from netutil.agent.identity.cgroups import CgroupTree, Hierarchy, read_cgroup_tree
+from netutil.agent.identity.cgroup_mounts import read_cgroup_tree
+from netutil.agent.identity.cgroups import CgroupTree
+from netutil.agent.identity.hierarchy import Hierarchy
 from netutil.agent.identity.host_root import HOST_ROOT, is_host_root
 from netutil.agent.identity.peer import identify_peer
 from netutil.agent.identity.pidfd import choose_pin, pin_pid

@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import tracemalloc
 
-from netutil.agent.identity.cgroups import (
-    MAX_IDENTITIES_OF_POD,
-    UNIFIED,
-    CgroupTree,
-    Hierarchy,
-)
+from netutil.agent.identity.cgroups import MAX_IDENTITIES_OF_POD, CgroupTree
+from netutil.agent.identity.hierarchy import UNIFIED, Hierarchy
 
 CONTAINER = "c" * 64
 

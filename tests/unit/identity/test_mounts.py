@@ -8,9 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from netutil.agent.identity.cgroups import read_cgroup_tree
+from netutil.agent.identity.cgroup_mounts import read_cgroup_tree
 
-READ = "from netutil.agent.identity.cgroups import read_cgroup_tree; print(read_cgroup_tree('/'))"
+READ = "from netutil.agent.identity import cgroup_mounts as m; print(m.read_cgroup_tree('/'))"
 
 
 @pytest.mark.root

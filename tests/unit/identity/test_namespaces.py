@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 from netutil.agent.errors import AgentError, NotFound, Reason, ResourceExhausted, Unauthenticated
 from netutil.agent.identity import namespaces as module
-from netutil.agent.identity.cgroups import processes_below
+from netutil.agent.identity.cgroup_walk import processes_below
 from netutil.agent.identity.namespaces import find_process, shares_pid_namespace
 from netutil.agent.identity.process import PinnedProcess
 

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from netutil.agent.identity import cgroups
-from netutil.agent.identity.cgroups import processes_below
+from netutil.agent.identity import cgroup_mounts
+from netutil.agent.identity.cgroup_walk import processes_below
 
 
 @pytest.fixture
@@ -38,8 +38,8 @@ def test_processes_in_nested_cgroups_are_found(nested: str) -> None:
 
 
 def test_the_agents_place_is_found_beside_nested_cgroups(nested: str) -> None:
-    assert cgroups._own_place(nested) is None
+    assert cgroup_mounts._own_place(nested) is None
     own = Path(nested, "z", "own")
     own.mkdir(parents=True)
     Path(own, "cgroup.procs").write_text(f"1\n{os.getpid()}\n")
-    assert cgroups._own_place(nested) == "/z/own"
+    assert cgroup_mounts._own_place(nested) == "/z/own"

@@ -10,15 +10,14 @@ from pathlib import Path
 
 import pytest
 from netutil.agent.errors import PermissionDenied, Reason
-from netutil.agent.identity.cgroups import (
-    UNIFIED,
-    CgroupTree,
-    Hierarchy,
+from netutil.agent.identity.cgroup_mounts import read_cgroup_tree
+from netutil.agent.identity.cgroup_walk import (
     containers_below,
     pod_directories_below,
     processes_below,
-    read_cgroup_tree,
 )
+from netutil.agent.identity.cgroups import CgroupTree
+from netutil.agent.identity.hierarchy import UNIFIED, Hierarchy
 from netutil.agent.identity.peer import NO_POD, identify_process, pod_key_of
 
 from tests.support.lab import Lab, LabContainer
@@ -167,7 +166,7 @@ def test_an_agent_in_a_cgroup_namespace_finds_the_directories(
         "open(sys.argv[1] + '/cgroup.procs', 'w').write('0')\n"
         "import ctypes\n"
         "assert ctypes.CDLL(None, use_errno=True).unshare(0x02000000) == 0\n"  # CLONE_NEWCGROUP
-        "from netutil.agent.identity.cgroups import read_cgroup_tree\n"
+        "from netutil.agent.identity.cgroup_mounts import read_cgroup_tree\n"
         "from netutil.agent.identity.peer import NO_POD, identify_process, pod_key_of\n"
         "from netutil.agent.identity.pidfd import pin_pid\n"
         "tree = read_cgroup_tree('/', sys.argv[3])\n"
@@ -334,7 +333,8 @@ own, pid, private = sys.argv[1:]
 open(own + "/cgroup.procs", "w").write("0")
 if private == "True":
     assert ctypes.CDLL(None, use_errno=True).unshare(0x02000000) == 0  # CLONE_NEWCGROUP
-from netutil.agent.identity.cgroups import containers_below, read_cgroup_tree
+from netutil.agent.identity.cgroup_mounts import read_cgroup_tree
+from netutil.agent.identity.cgroup_walk import containers_below
 from netutil.agent.identity.peer import identify_process
 from netutil.agent.identity.pidfd import pin_pid
 tree = read_cgroup_tree("/")

@@ -6,7 +6,9 @@ import os
 from pathlib import Path
 
 import pytest
-from netutil.agent.identity.cgroups import UNIFIED, CgroupTree, Hierarchy, processes_below
+from netutil.agent.identity.cgroup_walk import processes_below
+from netutil.agent.identity.cgroups import CgroupTree
+from netutil.agent.identity.hierarchy import UNIFIED, Hierarchy
 from netutil.agent.parsers.cgroup import choose_container, identify
 
 UID = "2f5b8a1c_6d3e_4f70_9a1b_0c2d3e4f5a6b"

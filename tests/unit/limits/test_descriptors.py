@@ -6,8 +6,10 @@ import resource
 
 import pytest
 from netutil.agent.limits.descriptors import (
+    MAX_FIRST_PROCESSES,
     MAX_HELD_FILES,
     affordable_connections,
+    affordable_first_processes,
     affordable_held_cgroups,
     affordable_held_files,
     affordable_namespaces,
@@ -80,8 +82,9 @@ def test_held_files_have_what_connections_and_namespaces_leave(
 ) -> None:
     hard = descriptors_for(500, 20) + 300
     limited(monkeypatch, hard, hard)
-    assert affordable_held_files(500, 20, 0) == 300
-    assert affordable_held_files(500, 20, 10) == 280
+    assert affordable_held_files(500, 20, 0, 0) == 300
+    assert affordable_held_files(500, 20, 10, 0) == 280
+    assert affordable_held_files(500, 20, 10, 30) == 220
 
 
 def test_held_files_have_nothing_where_the_connections_need_all(
@@ -89,16 +92,16 @@ def test_held_files_have_nothing_where_the_connections_need_all(
 ) -> None:
     limited(monkeypatch, 1024, 1024)
     namespaces = affordable_namespaces(1024)
-    assert affordable_held_files(affordable_connections(4096, namespaces), namespaces, 0) < 4
+    assert affordable_held_files(affordable_connections(4096, namespaces), namespaces, 0, 0) < 4
     limited(monkeypatch, 16, 16)
-    assert affordable_held_files(1, 1, 0) == 0
+    assert affordable_held_files(1, 1, 0, 2) == 0
 
 
 def test_held_files_are_limited_where_descriptors_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
     limited(monkeypatch, resource.RLIM_INFINITY, resource.RLIM_INFINITY)
-    assert affordable_held_files(4096, 1024, 2048) == MAX_HELD_FILES
+    assert affordable_held_files(4096, 1024, 2048, 512) == MAX_HELD_FILES
     limited(monkeypatch, 1_000_000, 1_000_000)
-    assert affordable_held_files(4096, 1024, 2048) == MAX_HELD_FILES
+    assert affordable_held_files(4096, 1024, 2048, 512) == MAX_HELD_FILES
 
 
 def test_held_cgroups_have_a_quarter_of_what_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -110,6 +113,18 @@ def test_held_cgroups_have_a_quarter_of_what_is_left(monkeypatch: pytest.MonkeyP
     assert affordable_held_cgroups(2048, 1, 1) == 0
     limited(monkeypatch, resource.RLIM_INFINITY, resource.RLIM_INFINITY)
     assert affordable_held_cgroups(2048, 4096, 1024) == 2048
+
+
+def test_first_processes_have_an_eighth_of_what_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    hard = descriptors_for(500, 20) + 800
+    limited(monkeypatch, hard, hard)
+    assert affordable_first_processes(500, 20, 0) == 50
+    assert affordable_first_processes(500, 20, 100) == 37
+    limited(monkeypatch, 16, 16)
+    assert affordable_first_processes(1, 1, 0) == 2
+    for limit in (1_000_000, resource.RLIM_INFINITY):
+        limited(monkeypatch, limit, limit)
+        assert affordable_first_processes(4096, 1024, 2048) == MAX_FIRST_PROCESSES
 
 
 def test_namespaces_that_are_held_leave_connections_their_share(

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 from netutil.agent.errors import Reason, ResourceExhausted
-from netutil.agent.identity.cgroups import CgroupTree, Hierarchy
+from netutil.agent.identity.cgroups import CgroupTree
+from netutil.agent.identity.hierarchy import Hierarchy
 from netutil.agent.observability.memory import MemoryCgroup, MemoryLimit, MemoryUse, memory_cgroup
 
 MIB = 1024 * 1024

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from netutil.agent.errors import AgentError, FailedPrecondition, PermissionDenied, Reason
-from netutil.agent.identity.cgroups import UNIFIED, CgroupTree, Hierarchy
+from netutil.agent.identity.cgroups import CgroupTree
+from netutil.agent.identity.hierarchy import UNIFIED, Hierarchy
 from netutil.agent.parsers.cgroup import CgroupIdentity, choose_container, parse_cgroup_file
 from netutil.agent.parsers.cgroup import identify as identify_at_root
 from netutil.agent.parsers.pod_cgroups import locate, normalise_uid, pod_places

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from netutil.agent.errors import Reason, Unavailable
 from netutil.agent.pods.sources import kubelet as module
-from netutil.agent.pods.sources.kubelet import KubeletSettings, KubeletSource
+from netutil.agent.pods.sources.kubelet import KubeletSettings, KubeletSource, KubeletTimeouts
 
 from tests.support.fakes import kubelet as double
 from tests.support.fakes.kubelet import Answer, KubeletDouble, list_json, pod_json
@@ -21,7 +21,9 @@ MEBIBYTE = 1024 * 1024
 
 @pytest.fixture
 def source(plain_kubelet: KubeletDouble) -> Iterator[KubeletSource]:
-    settings = KubeletSettings(plain_kubelet.url, read_timeout_seconds=0.5, total_timeout_seconds=1)
+    settings = KubeletSettings(
+        plain_kubelet.url, timeouts=KubeletTimeouts(read_seconds=0.5, total_seconds=1)
+    )
     found = KubeletSource(settings)
     yield found
     found.close()
@@ -186,9 +188,7 @@ def test_a_full_backlog_is_a_timeout() -> None:
             filler.setblocking(False)
             filler.connect_ex(address)
         url = f"http://127.0.0.1:{address[1]}"
-        source = KubeletSource(
-            KubeletSettings(url, connect_timeout_seconds=0.2, read_timeout_seconds=0.2)
-        )
+        source = KubeletSource(KubeletSettings(url, timeouts=KubeletTimeouts(0.2, 0.2)))
         assert "in time" in failure_of(source).message
         for filler in fillers:
             filler.close()
@@ -241,7 +241,9 @@ def test_closing_ends_a_fetch_that_hangs(answer: Answer, plain_kubelet: KubeletD
 
     plain_kubelet.answer = answering
     source = KubeletSource(
-        KubeletSettings(plain_kubelet.url, read_timeout_seconds=60, total_timeout_seconds=60)
+        KubeletSettings(
+            plain_kubelet.url, timeouts=KubeletTimeouts(read_seconds=60, total_seconds=60)
+        )
     )
     failures: list[Unavailable] = []
     thread = on_a_thread(lambda: failures.append(failure_of(source)))

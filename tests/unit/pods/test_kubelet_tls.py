@@ -9,7 +9,12 @@ from pathlib import Path
 import pytest
 import trustme
 from netutil.agent.errors import Unavailable
-from netutil.agent.pods.sources.kubelet import KubeletSettings, KubeletSource, Verify
+from netutil.agent.pods.sources.kubelet import (
+    KubeletSettings,
+    KubeletSource,
+    KubeletTimeouts,
+    Verify,
+)
 
 from tests.support.fakes import kubelet as double
 from tests.support.fakes.certificates import context_of
@@ -23,7 +28,12 @@ def open_source(kubelet: KubeletDouble, ca_file: str) -> Iterator[Open]:
     opened: list[KubeletSource] = []
 
     def opening(**settings: object) -> KubeletSource:
-        given = {"url": kubelet.url, "ca_file": ca_file, "read_timeout_seconds": 2.0, **settings}
+        given = {
+            "url": kubelet.url,
+            "ca_file": ca_file,
+            "timeouts": KubeletTimeouts(read_seconds=2.0),
+            **settings,
+        }
         source = KubeletSource(KubeletSettings(**given))  # type: ignore[arg-type]
         opened.append(source)
         return source

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 from netutil.agent.collect.caller import Caller, CallerResolver
-from netutil.agent.collect.collector import Collector, EnvironmentRead
+from netutil.agent.collect.collector import Collector
 from netutil.agent.collect.environment_cache import held_environment
+from netutil.agent.collect.environment_collector import EnvironmentRead
 from netutil.agent.collect.results import Allocated
 from netutil.agent.connections.registry import Connection
 from netutil.agent.errors import Reason, Unavailable
@@ -21,7 +23,7 @@ from netutil.agent.watch.stream import SnapshotStreams
 from netutil.v1alpha import netutil_pb2 as api
 
 _NO_LIST = Unavailable(Reason.POD_LIST_UNAVAILABLE, "No list.")
-_CALLER = Caller(cast("Any", None), cast("Any", None), None, _NO_LIST)
+_CALLER = Caller(cast("Any", SimpleNamespace(pod_key="pod")), cast("Any", None), None, _NO_LIST)
 
 
 class Enough(Exception):
@@ -32,18 +34,18 @@ class FakeComponents:
     """The components below, as far as a stream needs them."""
 
     def __init__(self, devices: list[Unavailable | None]) -> None:
-        self.reads = self.snapshots = 0
+        self.read_count = self.snapshots = 0
         self._devices = devices
 
     async def identify(self, *_: object, **__: object) -> Caller:
         return _CALLER
 
-    async def environment_and_devices(self, *_: object) -> EnvironmentRead:
-        error = self._devices[min(self.reads, len(self._devices) - 1)]
-        self.reads += 1
+    async def read_with_devices(self, *_: object) -> EnvironmentRead:
+        error = self._devices[min(self.read_count, len(self._devices) - 1)]
+        self.read_count += 1
         return error or held_environment(b"A=B\0"), Allocated(error=error)
 
-    async def run_offloaded(self, _: Caller, make: Callable[[], Any], *__: object) -> Any:
+    async def run_sized(self, _: str, make: Callable[[], Any], *__: object) -> Any:
         return make()
 
     @asynccontextmanager
@@ -81,7 +83,9 @@ async def streamed(
         if len(given) == snapshots:
             raise Enough
 
-    callers, gathering = cast("CallerResolver", components), cast("Collector", components)
+    callers = cast("CallerResolver", components)
+    collector = SimpleNamespace(environments=components, reads=components)
+    gathering = cast("Collector", collector)
     watching = cast("ChangeNotifier", components)
     watches = SnapshotStreams(callers, gathering, watching, lambda: None, FairScheduler())
     connection = Connection("pod")
@@ -97,7 +101,7 @@ async def streamed(
 async def test_a_first_snapshot_reads_the_environment_once(environment: bool) -> None:
     components = FakeComponents([None])
     ((found, allocated),) = await streamed(components, 1, environment=environment)
-    assert components.reads == 1
+    assert components.read_count == 1
     assert found is not None and allocated == Allocated()
 
 
@@ -105,14 +109,14 @@ async def test_later_snapshots_read_it_only_where_it_is_asked_for() -> None:
     components = FakeComponents([None])
     given = await streamed(components, 3, environment=False)
     assert [found is None for found, _ in given] == [False, True, True]
-    assert components.reads == 1
+    assert components.read_count == 1
     components = FakeComponents([None])
     await streamed(components, 3, environment=True)
-    assert components.reads == 3
+    assert components.read_count == 3
 
 
 async def test_devices_that_could_not_be_read_are_read_again() -> None:
     components = FakeComponents([_NO_LIST, None])
     given = await streamed(components, 3, environment=False)
     assert [allocated.error for _, allocated in given] == [_NO_LIST, None, None]
-    assert components.reads == 2
+    assert components.read_count == 2
