@@ -27,11 +27,46 @@ ACCOUNT = "system:serviceaccount:netutil:netutil-agent"
 _SECONDS = 120
 
 
+class Daemon:
+    """A command that writes to a log; it can be started again, with the same words."""
+
+    def __init__(self, log: Path, *command: str) -> None:
+        self.log = log
+        self._command = command
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it, to go on in its log."""
+        with self.log.open("ab") as said:
+            self._process = subprocess.Popen(self._command, stdout=said, stderr=said)
+
+    def kill(self) -> None:
+        """End it with SIGKILL, if it runs."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+
+    def stop(self) -> None:
+        """End it with SIGTERM, and with SIGKILL after 20 s."""
+        if self._process is not None:
+            self._process.terminate()
+            try:
+                self._process.wait(20)
+            except subprocess.TimeoutExpired:
+                self.kill()
+
+    @property
+    def code(self) -> int | None:
+        """Return its exit code, None while it runs."""
+        return self._process.poll() if self._process is not None else None
+
+
 @dataclass(frozen=True, slots=True)
 class RealApiServer:
     """Its address, and the files that an agent would have of its service account.
 
-    `certificate` is a PEM file with a client certificate of the account and its key.
+    `certificate` is a PEM file with a client certificate of the account and its key, `etcd` the
+    address of the database, and `process` the server itself.
     """
 
     url: str
@@ -39,6 +74,20 @@ class RealApiServer:
     token_file: Path
     certificate: Path
     etcd: str
+    process: Daemon
+
+    @contextlib.contextmanager
+    def stopped(self) -> Iterator[None]:
+        """Within the block, the API server does not run: it was killed. Its database goes on.
+
+        After the block it answers again, at the same address and with empty caches.
+        """
+        self.process.kill()
+        try:
+            yield
+        finally:
+            self.process.start()
+            _wait(self)
 
     def call(
         self, method: str, path: str, body: object = None, kind: str = "application/json"
@@ -107,68 +156,56 @@ def real_api_server(directory: Path) -> Iterator[RealApiServer]:
     of_etcd, peer, port = _free_ports(3)
     etcd = f"http://127.0.0.1:{of_etcd}"
     peers = f"http://127.0.0.1:{peer}"
+    database = Daemon(
+        directory / "etcd.log",
+        os.environ[variable("etcd")],
+        f"--data-dir={directory / 'etcd'}",
+        f"--listen-client-urls={etcd}",
+        f"--advertise-client-urls={etcd}",
+        f"--listen-peer-urls={peers}",
+        f"--initial-advertise-peer-urls={peers}",
+        f"--initial-cluster=default={peers}",
+    )
+    process = Daemon(
+        directory / "api.log",
+        os.environ[variable("kube-apiserver")],
+        f"--etcd-servers={etcd}",
+        "--bind-address=127.0.0.1",
+        f"--advertise-address={NODE_ADDRESS}",  # a place has no route to guess it by
+        f"--secure-port={port}",
+        f"--cert-dir={directory}",
+        f"--tls-cert-file={certificate}",
+        f"--tls-private-key-file={key}",
+        f"--token-auth-file={tokens}",
+        f"--client-ca-file={ca}",
+        "--authorization-mode=RBAC",
+        "--disable-admission-plugins=ServiceAccount",
+        "--service-account-issuer=https://netutil.example",
+        f"--service-account-signing-key-file={key}",
+        f"--service-account-key-file={key}",
+        "--service-cluster-ip-range=10.96.0.0/16",
+    )
     with contextlib.ExitStack() as stack:
-        stack.enter_context(
-            _running(
-                directory / "etcd.log",
-                os.environ[variable("etcd")],
-                f"--data-dir={directory / 'etcd'}",
-                f"--listen-client-urls={etcd}",
-                f"--advertise-client-urls={etcd}",
-                f"--listen-peer-urls={peers}",
-                f"--initial-advertise-peer-urls={peers}",
-                f"--initial-cluster=default={peers}",
-            )
-        )
-        stack.enter_context(
-            _running(
-                directory / "api.log",
-                os.environ[variable("kube-apiserver")],
-                f"--etcd-servers={etcd}",
-                "--bind-address=127.0.0.1",
-                f"--advertise-address={NODE_ADDRESS}",  # a place has no route to guess it by
-                f"--secure-port={port}",
-                f"--cert-dir={directory}",
-                f"--tls-cert-file={certificate}",
-                f"--tls-private-key-file={key}",
-                f"--token-auth-file={tokens}",
-                f"--client-ca-file={ca}",
-                "--authorization-mode=RBAC",
-                "--disable-admission-plugins=ServiceAccount",
-                "--service-account-issuer=https://netutil.example",
-                f"--service-account-signing-key-file={key}",
-                f"--service-account-key-file={key}",
-                "--service-cluster-ip-range=10.96.0.0/16",
-            )
-        )
-        server = RealApiServer(f"https://127.0.0.1:{port}", ca, token, agent, etcd)
-        _wait(server, directory / "api.log")
+        for one in (database, process):
+            one.start()
+            stack.callback(one.stop)
+        server = RealApiServer(f"https://127.0.0.1:{port}", ca, token, agent, etcd, process)
+        _wait(server)
         yield server
 
 
-def _wait(server: RealApiServer, log: Path) -> None:
+def _wait(server: RealApiServer) -> None:
     deadline = time.monotonic() + _SECONDS
     while True:
         try:
             server.call("GET", "/api/v1/namespaces/default")
             return
         except (OSError, urllib3.exceptions.HTTPError) as error:
-            if time.monotonic() > deadline:
-                raise TimeoutError(log.read_text(errors="replace")[-2000:]) from error
+            code = server.process.code
+            if code is not None or time.monotonic() > deadline:
+                said = server.process.log.read_text(errors="replace")[-2000:]
+                raise TimeoutError(f"exit code {code}: {said}") from error
             time.sleep(0.2)
-
-
-@contextlib.contextmanager
-def _running(log: Path, *command: str) -> Iterator[None]:
-    with log.open("wb") as said, subprocess.Popen(command, stdout=said, stderr=said) as process:
-        try:
-            yield
-        finally:
-            process.terminate()
-            try:
-                process.wait(20)
-            except subprocess.TimeoutExpired:
-                process.kill()
 
 
 def _free_ports(count: int) -> list[int]:

@@ -40,6 +40,7 @@ from tests.e2e.settings import (
     containerd_settings,
     kubelet_settings,
 )
+from tests.support.lab.cgroups import Cgroups
 
 PACKAGES = ("containerd", "runc", "containernetworking-plugins", "iproute2", "gcc", "libc6-dev")
 NODE_NAME = "e2e"
@@ -48,6 +49,7 @@ _REMOVED_AT_BOOT = tuple(
     Path("/run", name)
     for name in ("containerd", "netns", "netutil", "netutil-admin", "results", "runc")
 )
+_PODS = Path("/var/lib/kubelet/pods")
 _SERVING_CERTIFICATE = "/var/lib/kubelet/pki/kubelet.crt"
 
 
@@ -112,27 +114,10 @@ class Node:
             process = self._processes.pop(name)
             process.kill()
             process.wait()
-        for pid in self.pod_processes():
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        wait_for(lambda: not self.pod_processes(), "the end of all containers")
-        for path in _REMOVED_AT_BOOT:
-            unmount_below(path)
-            shutil.rmtree(path, ignore_errors=True)
+        lose_containers()
         RESULTS.mkdir()
         RESULTS.chmod(0o777)
         self.start()
-
-    def pod_processes(self) -> set[int]:
-        """Processes of containers and of their shims."""
-        found = set()
-        for entry in Path("/proc").iterdir():
-            with contextlib.suppress(OSError, ValueError):
-                pid = int(entry.name)
-                shim = b"containerd-shim" in (entry / "cmdline").read_bytes()
-                if shim or "kubepods" in (entry / "cgroup").read_text():
-                    found.add(pid)
-        return found
 
     def import_image(self, image: bytes | Path) -> None:
         """Give containerd an image, as the kubelet finds it."""
@@ -283,6 +268,36 @@ def running_node(
         yield node
     finally:
         node.close()
+
+
+def lose_containers() -> None:
+    """End all containers, remove their cgroups and mounts, empty /run: what power loss leaves.
+
+    The kubelet and containerd have ended before.
+    """
+    for pid in _pod_processes():
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    wait_for(lambda: not _pod_processes(), "the end of all containers")
+    cgroup = os.environ["NETUTIL_NODE"].strip("/")
+    if cgroup:  # systemd removes those of the virtual machine by itself
+        Cgroups(cgroup).remove("kubepods")
+    unmount_below(_PODS)
+    for path in _REMOVED_AT_BOOT:
+        unmount_below(path)
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _pod_processes() -> set[int]:
+    """Return processes of containers and of their shims."""
+    found = set()
+    for entry in Path("/proc").iterdir():
+        with contextlib.suppress(OSError, ValueError):
+            pid = int(entry.name)
+            shim = b"containerd-shim" in (entry / "cmdline").read_bytes()
+            if shim or "kubepods" in (entry / "cgroup").read_text():
+                found.add(pid)
+    return found
 
 
 def wait_for(true: Callable[[], bool], what: str, seconds: float = 60.0) -> None:

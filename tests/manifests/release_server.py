@@ -21,6 +21,7 @@ _KINDS = {
         ("clusterroles", "ClusterRole", False),
         ("clusterrolebindings", "ClusterRoleBinding", False),
     ],
+    "storage.k8s.io/v1": [("csidrivers", "CSIDriver", False)],
 }
 
 

@@ -25,11 +25,6 @@ CSI = MANIFESTS / "csi"
 EXAMPLE_POD_CSI = MANIFESTS / "examples" / "pod-csi.yaml"
 FILES = (CSI / "csidriver.yaml", CSI / "daemonset.yaml")
 VERSIONS = ("1.25", "1.30", "1.33", "1.37")
-# k8s.io/pod-security-admission/policy/check_restrictedVolumes.go
-_RESTRICTED_VOLUMES = {
-    *("configMap", "csi", "downwardAPI", "emptyDir", "ephemeral"),
-    *("persistentVolumeClaim", "projected", "secret", "image"),
-}
 
 
 def driver_objects(objects: list[Manifest]) -> dict[str, Manifest]:
@@ -183,10 +178,52 @@ def test_the_charts_values_reach_the_driver() -> None:
     assert pod_of(objects)["imagePullSecrets"] == [{"name": "registry"}]
 
 
+def test_variables_labels_and_annotations_reach_the_driver() -> None:
+    objects = driver_objects(
+        chart(
+            "csi.enabled=true",
+            'csi.extraEnv=[{"name":"NETUTIL_CSI_LOG_FORMAT","value":"json"}]',
+            'csi.podLabels={"team":"network"}',
+            'csi.podAnnotations={"team":"network"}',
+        )
+    )
+    container = container_of(objects)
+    environment = {one["name"]: one.get("value", "node-a") for one in container["env"]}
+    config = parse(container["args"], environment)
+    assert (config.log_format, config.node_name) == ("json", "node-a")
+    template = objects["DaemonSet"]["spec"]["template"]["metadata"]
+    selector = objects["DaemonSet"]["spec"]["selector"]["matchLabels"]
+    assert template["labels"] == {**selector, "team": "network"}
+    assert template["annotations"] == {
+        "cluster-autoscaler.kubernetes.io/enable-ds-eviction": "false",
+        "team": "network",
+    }
+
+
+def test_the_account_of_the_driver_is_the_users() -> None:
+    values = ("csi.enabled=true", "csi.serviceAccount.name=drivers")
+    made = chart(*values, 'csi.serviceAccount.annotations={"example.com/role":"none"}')
+    (account,) = (one for one in made if names_account(one, "drivers"))
+    assert account["metadata"]["annotations"] == {"example.com/role": "none"}
+    assert account["automountServiceAccountToken"] is False
+    assert pod_of(driver_objects(made))["serviceAccountName"] == "drivers"
+    kept = chart(*values, "csi.serviceAccount.create=false")
+    assert not [one for one in kept if names_account(one, "drivers")]
+    assert pod_of(driver_objects(kept))["serviceAccountName"] == "drivers"
+
+
+def names_account(manifest: Manifest, name: str) -> bool:
+    return (manifest["kind"], manifest["metadata"]["name"]) == ("ServiceAccount", name)
+
+
 @pytest.mark.parametrize(
     "value",
     [
         "csi.name=CSI",
+        "csi.serviceAccount.name=netutil-agent",
+        'csi.extraEnv=[{"name":"NETUTIL_CSI_SOURCE","value":"/run"}]',
+        'csi.extraEnv=[{"name":"NODE_NAME","value":"a"}]',
+        'csi.podLabels={"app.kubernetes.io/component":"agent"}',
         "csi.name=../x",
         "csi.enable=true",
         "kubeletRoot=var/lib",
@@ -196,24 +233,6 @@ def test_the_charts_values_reach_the_driver() -> None:
 def test_the_chart_rejects_ill_formed_values(value: str) -> None:
     with pytest.raises(subprocess.CalledProcessError):
         chart("csi.enabled=true", value)
-
-
-def test_the_example_pod_is_admitted_in_restricted() -> None:
-    """The controls of Pod Security's "restricted", as far as they concern this pod."""
-    pod = one(read(EXAMPLE_POD_CSI), "Pod")["spec"]
-    (volume,) = pod["volumes"]
-    assert set(volume) - {"name"} == {"csi"} <= _RESTRICTED_VOLUMES
-    (container,) = pod["containers"]
-    assert (
-        container["securityContext"].items()
-        >= {
-            "runAsNonRoot": True,
-            "allowPrivilegeEscalation": False,
-            "capabilities": {"drop": ["ALL"]},
-            "seccompProfile": {"type": "RuntimeDefault"},
-        }.items()
-    )
-    assert not {"hostPID", "hostNetwork", "hostIPC"} & set(pod)
 
 
 def test_the_example_differs_by_its_volume_alone() -> None:

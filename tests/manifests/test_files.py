@@ -12,6 +12,7 @@ from tests.support.manifests.documents import (
     APISERVER_RBAC,
     CSI_POD,
     CSI_POLICY,
+    CSI_SCC,
     DEFAULT,
     DEVICE_PLUGIN_POD,
     DEVICE_PLUGIN_POLICY,
@@ -91,8 +92,9 @@ def test_there_is_no_other_file() -> None:
     csi = {  # test_csi.py
         *(MANIFESTS / "csi" / f"{name}.yaml" for name in ("csidriver", "daemonset")),
         *(MANIFESTS / "csi" / "kustomization.yaml",),
+        *(MANIFESTS / "csi" / "openshift" / "kustomization.yaml",),
     }
-    openshift = {SCC, HARDENED_SCC}  # test_openshift.py
+    openshift = {SCC, HARDENED_SCC, CSI_SCC}  # test_openshift.py
     others = {MANIFESTS / "hardened" / "seccomp.json", *monitoring, *openshift, *csi}
     chart = MANIFESTS / "helm"  # test_helm.py
     files = {path for path in MANIFESTS.rglob("*") if path.is_file() and chart not in path.parents}

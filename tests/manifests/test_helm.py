@@ -8,6 +8,7 @@ import subprocess
 import kubernetes_validate
 import pytest
 import yaml
+from netutil.agent.device_plugin.resource_name import is_extended_resource_name
 
 from tests.manifests.chart import CHART, IMAGE, by_name, chart, rendered
 from tests.manifests.test_sources import IN_CLUSTER
@@ -27,6 +28,11 @@ from tests.support.manifests.overlays import objects_of, with_component
 from tests.support.repository import ROOT
 
 RESOURCE = "netutil.example.com/agent"
+# The API server and the kubelet take none of these names from a device plugin.
+NO_RESOURCES = (
+    *("netutil", "kubernetes.io/agent", "node.kubernetes.io/agent", "requests.example.com/agent"),
+    *("-a.example.com/agent", "a..example.com/agent", "Example.com/agent", "example.com/"),
+)
 
 
 def test_the_default_chart_equals_the_file() -> None:
@@ -128,13 +134,18 @@ def test_is_valid(values: tuple[str, ...]) -> None:
         ("kubelet.verify=maybe", "verify"),
         ('extraArgs=["log-format=json"]', "extraArgs"),
         ("image.digest=latest", "digest"),
-        ("devicePlugin.name=netutil", "devicePlugin"),
+        *((f"devicePlugin.name={name}", "devicePlugin") for name in NO_RESOURCES),
     ],
 )
 def test_values_that_mean_nothing_are_refused(value: str, named: str) -> None:
     with pytest.raises(subprocess.CalledProcessError) as refused:
         rendered(value)
     assert named in refused.value.stderr
+
+
+@pytest.mark.parametrize("name", NO_RESOURCES)
+def test_the_agent_refuses_the_resources_that_helm_refuses(name: str) -> None:
+    assert not is_extended_resource_name(name)
 
 
 def test_helm_lint_finds_nothing() -> None:

@@ -52,6 +52,7 @@ CASES = [
     (("hardened=true",), "1.30.14", "1.31.0", "hardened needs Kubernetes 1.31"),
     (("kubelet.nodesProxy=false",), "1.31.9", "1.32.0", "do not know nodes/pods"),
     (("podSource=auto",), "1.31.9", "1.32.0", "do not know nodes/pods"),
+    (("resourceClaims=apiserver",), "1.31.9", "1.32.0", "resourceClaims=apiserver needs"),
     (("podSource=pods-api",), "1.34.2", "1.35.0", "pods-api needs Kubernetes 1.35"),
 ]
 
@@ -124,6 +125,8 @@ def test_the_notes_warn_of_nothing_on_a_new_cluster() -> None:
         ("podSource=auto", "1.34.0", "no kubelet of Kubernetes v1.34.0 serves the Pods API"),
         ("kubelet.verify=none", "1.33.0", "sends its token to any server"),
         ("hardened=true", "1.33.0", "no live links"),
+        ("csi.enabled=true", "1.33.0", "csi: {driver: csi.netutil, readOnly: true} Before you"),
+        ("devicePlugin.name=a.example/b", "1.33.0", "resources: {limits: {a.example/b: 1}}"),
         ("guards=false", "1.33.0", "did not refuse values"),
     ],
 )

@@ -185,6 +185,18 @@ def test_extra_variables_volumes_and_mounts_reach_the_agent() -> None:
     assert environment_of(agent_of(objects), NODES[0])["POD_IP"] == NODES[0]["status.podIP"]
 
 
+def test_the_constraints_admit_the_volumes_of_the_user() -> None:
+    volumes = [
+        {"name": "ca", "configMap": {"name": "kubelet-ca"}},
+        {"name": "key", "secret": {"secretName": "key"}},
+        {"name": "more", "configMap": {"name": "more"}},
+    ]
+    objects = chart(f"extraVolumes={json.dumps(volumes)}", "openshift.scc=true")
+    constraints = one(objects, "SecurityContextConstraints")
+    added = {"configMap", "secret"}
+    assert constraints["volumes"] == sorted({"emptyDir", "hostPath", "projected"} | added)
+
+
 def test_affinity_is_the_users() -> None:
     term = {"key": "node.example.com/kind", "operator": "NotIn", "values": ["virtual"]}
     affinity = {

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.manifests.test_combinations import assert_driver_whole
 from tests.support.documentation import text_of
 from tests.support.manifests.documents import (
     NODES,
@@ -77,6 +78,11 @@ def test_the_flags_name_the_directories_that_are_mounted(base: str, component: s
     for directory in named:
         assert directory.startswith(f"{OTHER_ROOT}/")
         assert mounts[directory][1]["hostPath"]["path"] == directory
+
+
+@pytest.mark.parametrize("base", BASES)
+def test_a_replacement_reaches_the_driver(base: str) -> None:
+    assert_driver_whole(moved(with_component(base, "csi")), OTHER_ROOT)
 
 
 @pytest.mark.parametrize("base", BASES)

@@ -197,23 +197,7 @@ def test_the_kustomization_has_the_validating_policies() -> None:
 
 
 class TestExamples:
-    """Pods for a namespace at the level `restricted`: pod-security-admission/policy."""
-
-    @pytest.mark.parametrize("path", [CSI_POD, DEVICE_PLUGIN_POD], ids=["csi", "device plugin"])
-    def test_pod_security_restricted_permits_the_pod(self, path: Any) -> None:
-        spec = one(read(path), "Pod")["spec"]
-        allowed = {"configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "secret"}
-        for volume in spec.get("volumes", []):
-            assert set(volume) - {"name"} <= allowed | {"persistentVolumeClaim", "projected"}
-        assert not {"hostPID", "hostIPC", "hostNetwork"} & set(spec)
-        (app,) = spec["containers"]
-        context = app["securityContext"]
-        assert context["runAsNonRoot"] is True
-        assert context["runAsUser"] != 0
-        assert context["seccompProfile"] == {"type": "RuntimeDefault"}
-        assert context["allowPrivilegeEscalation"] is False
-        assert context["capabilities"] == {"drop": ["ALL"]}
-        assert "privileged" not in context
+    """Pods for a namespace at the level `restricted`: test_pod_security.py."""
 
     def test_the_csi_volume_needs_no_policy(self) -> None:
         found = one(read(CSI_POD), "Pod")

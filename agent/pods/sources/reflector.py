@@ -188,21 +188,27 @@ class Reflector(Generic[T]):
         await asyncio.gather(self._worker.stop(_CLOSE_SECONDS), self._comparer.stop(_CLOSE_SECONDS))
 
     def _stream(self, handover: LatestToLoop[T]) -> None:
-        """List if need be, then watch until the watch ends. Blocks."""
+        """Watch until the watch ends; list first if there is no version to go on from. Blocks."""
         if self._starting_over:
             # Not older than what was seen, unless the database itself is older now.
             self._list_from = _FROM_ANY_CACHE if self._went_back else self._version
             self._version, self._starting_over = "", False
-        resumed = bool(self._version)
-        if not resumed:
+        if self._version:
             try:
-                self._list()
+                self._watch(handover, resumed=True)
             except Expired:
-                self._list_from = ""  # no cache has it: ask for the newest
+                # As after a restart of the API server: no failure, so that the list follows now.
+                self._version = ""
+            else:
                 return
-            self._give(handover)
         try:
-            self._watch(handover, resumed=resumed)
+            self._list()
+        except Expired:
+            self._list_from = ""  # no cache has it: ask for the newest
+            return
+        self._give(handover)
+        try:
+            self._watch(handover, resumed=False)
         except Expired:
             self._version = ""
 

@@ -18,8 +18,8 @@ from netutil.agent.csi.mountinfo import Mount, read_mounts_at
 from tests.e2e.cluster import overlay
 from tests.e2e.cluster.kubectl import AGENTS, NAMESPACE, Cluster
 from tests.e2e.cluster.objects import container, pod
-from tests.e2e.node import wait_for
-from tests.e2e.settings import KUBELET_HEALTH_PORT
+from tests.e2e.node import lose_containers, wait_for
+from tests.e2e.settings import CONTAINERD_SOCKET, KUBELET_HEALTH_PORT
 
 NAME = "csi.netutil"
 KUBELET_ROOT = Path("/var/lib/kubelet")
@@ -115,9 +115,27 @@ def start(cluster: Cluster, *names: str) -> list[str]:
 
 
 def delete(cluster: Cluster, *names: str) -> None:
-    """Delete pods, and wait until they have ended."""
-    pods = [f"pod/{name}" for name in names]
-    cluster.run("delete", "--namespace", NAMESPACE, *pods, "--timeout=170s", seconds=180.0)
+    """Delete pods ("--all": all of the tests), and wait until they have ended."""
+    command = ("delete", "--namespace", NAMESPACE, "pods", *names, "--timeout=170s")
+    cluster.run(*command, seconds=180.0)
+
+
+def wait_until_answered(cluster: Cluster, name: str, seconds: float) -> None:
+    """Wait until the agent answers a pod."""
+
+    def answered() -> bool:
+        done = cluster.attempt("exec", "--namespace", NAMESPACE, name, "--", "netutil", "whoami")
+        return done.returncode == 0
+
+    wait_for(answered, f"an answer for {name}", seconds)
+
+
+def restarts(cluster: Cluster) -> int:
+    """Return how often the kubelet has started the driver's container again."""
+    labels = "app.kubernetes.io/name=netutil,app.kubernetes.io/component=csi"
+    (found,) = cluster.select(labels, AGENTS)
+    (status,) = found["status"]["containerStatuses"]
+    return int(status["restartCount"])
 
 
 def uid(cluster: Cluster, name: str) -> str:
@@ -174,6 +192,17 @@ def mounts_of_all_pods() -> list[str]:
     return [point for point in points if "kubernetes.io~csi" in point]
 
 
+def targets_of_running_pods(cluster: Cluster) -> list[str]:
+    """Return the targets of all running pods with the volume, sorted."""
+    listed = json.loads(cluster.run("get", "--namespace", NAMESPACE, "pods", "--output", "json"))
+    return sorted(
+        target(one["metadata"]["uid"])
+        for one in listed["items"]
+        if one["status"]["phase"] == "Running"
+        and any("csi" in volume for volume in one["spec"]["volumes"])
+    )
+
+
 def pids() -> list[int]:
     """Return the PIDs of the driver's processes on the host, without those of probes."""
     found = []
@@ -187,11 +216,32 @@ def pids() -> list[int]:
 
 def restart_kubelet() -> None:
     """End the kubelet and start it with its own arguments; its containers go on."""
-    pid = _kubelet()
+    command = _stop("kubelet", signal.SIGTERM)
+    _start("kubelet", command)
+    wait_for(_healthy, "the kubelet's /healthz", 60)
+
+
+def reboot() -> None:
+    """End the daemons of the node and all containers at once, and start: as after power loss."""
+    commands = {name: _stop(name, signal.SIGKILL) for name in ("kubelet", "containerd")}
+    lose_containers()
+    _start("containerd", commands["containerd"])
+    wait_for(_containerd_answers, "containerd", 60)
+    _start("kubelet", commands["kubelet"])
+    wait_for(_healthy, "the kubelet's /healthz", 60)
+
+
+def _stop(name: str, signal_number: int) -> list[str]:
+    """End a daemon of the node, and return its command."""
+    (pid,) = _daemons(name)
     command = Path(f"/proc/{pid}/cmdline").read_text(encoding="utf-8").rstrip("\0").split("\0")
-    os.kill(pid, signal.SIGTERM)
-    wait_for(lambda: _kubelet(missing_is_zero=True) == 0, "the end of the kubelet", 30)
-    with Path("/var/log/node/kubelet.log").open("ab") as output:
+    os.kill(pid, signal_number)
+    wait_for(lambda: not _daemons(name), f"the end of {name}", 30)
+    return command
+
+
+def _start(name: str, command: list[str]) -> None:
+    with Path(f"/var/log/node/{name}.log").open("ab") as output:
         # A process of the node's, not of the tests: it outlives them.
         subprocess.run(
             ["setsid", "--fork", *command],
@@ -200,18 +250,23 @@ def restart_kubelet() -> None:
             stderr=output,
             check=True,
         )
-    wait_for(_healthy, "the kubelet's /healthz", 60)
 
 
-def _kubelet(*, missing_is_zero: bool = False) -> int:
+def _daemons(name: str) -> list[int]:
+    found = []
     for entry in Path("/proc").iterdir():
         with contextlib.suppress(OSError, ValueError):
             pid = int(entry.name)
             # A process that has ended and is not reaped has no command line.
-            if (entry / "cmdline").read_bytes().split(b"\0")[0].endswith(b"/kubelet"):
-                return pid
-    assert missing_is_zero, "no kubelet runs"
-    return 0
+            program = (entry / "cmdline").read_bytes().split(b"\0")[0]
+            if os.path.basename(program) == name.encode("ascii"):
+                found.append(pid)
+    return found
+
+
+def _containerd_answers() -> bool:
+    command = ["ctr", "--address", CONTAINERD_SOCKET, "version"]
+    return subprocess.run(command, check=False, capture_output=True, timeout=30).returncode == 0
 
 
 def _healthy() -> bool:

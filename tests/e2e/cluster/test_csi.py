@@ -43,6 +43,14 @@ def restored(cluster: Cluster) -> Iterator[None]:
     csi.install(cluster)
 
 
+@pytest.fixture
+def renewed(cluster: Cluster) -> Iterator[None]:
+    """The pods that mount a directory which a test removes are replaced after the test."""
+    yield
+    csi.delete(cluster, "--all")
+    csi.start(cluster, "csi")
+
+
 class TestMount:
     def test_a_pod_of_an_ordinary_user_calls_the_agent(self, cluster: Cluster) -> None:
         answer = cluster.ask("csi", "whoami")
@@ -81,6 +89,7 @@ class TestMount:
         cluster.apply(csi.client_pod(cluster, "csi-sub-path", subPath="made/by/a-pod"))
         csi.wait_for_event(cluster, "csi-sub-path", "failed to create subPath directory")
         assert sorted(os.listdir("/run/netutil")) == before
+        csi.delete(cluster, "csi-sub-path")
 
     def test_forged_pod_info_is_overwritten_by_the_kubelet(self, cluster: Cluster) -> None:
         attributes = {"csi.storage.k8s.io/pod.uid": csi.uid(cluster, "csi")}
@@ -150,13 +159,23 @@ class TestRestarts:
 
     def test_restarts_of_the_kubelet_add_no_mount(self, cluster: Cluster) -> None:
         uids = csi.start(cluster, "csi-one", "csi-two", "csi-three")
-        targets = sorted(csi.mounts_of_all_pods())
+        targets = csi.targets_of_running_pods(cluster)
         assert {csi.target(uid) for uid in uids} < set(targets)
+        assert sorted(csi.mounts_of_all_pods()) == targets
         for _ in range(3):
             known = csi.log(cluster).count(_REPEATED)
             csi.restart_kubelet()
             csi.wait_for_log(cluster, _REPEATED, known + len(targets))
-        assert sorted(csi.mounts_of_all_pods()) == targets == sorted(set(targets))
+        assert sorted(csi.mounts_of_all_pods()) == targets
+
+    def test_a_rebooted_node_mounts_again(self, cluster: Cluster) -> None:
+        (uid,) = csi.start(cluster, "csi-rebooted")
+        targets = csi.targets_of_running_pods(cluster)
+        assert csi.target(uid) in targets
+        csi.reboot()
+        csi.wait_until_answered(cluster, "csi-rebooted", 240)
+        assert cluster.ask("csi-rebooted", "whoami")["uid"] == uid
+        wait_for(lambda: sorted(csi.mounts_of_all_pods()) == targets, "the mounts of all pods", 240)
 
     def test_a_second_driver_takes_over_without_failure(self, cluster: Cluster) -> None:
         second = csi.daemon_set(cluster, "netutil-csi-next", lambda spec: None)
@@ -195,6 +214,21 @@ class TestLostMounts:
         assert len(csi.mounts(uid)) == 2
         csi.delete(cluster, "csi-stacked")
         assert csi.mounts(uid) == () and not os.path.exists(csi.target(uid))
+
+    @pytest.mark.usefixtures("renewed")
+    def test_a_removed_directory_comes_back_for_new_pods(self, cluster: Cluster) -> None:
+        csi.start(cluster, "csi-old-directory")
+        restarts = csi.restarts(cluster)
+        csi.host("rm", "-r", "/run/netutil")
+        cluster.apply(csi.client_pod(cluster, "csi-new-directory"))
+        cluster.wait("condition=Ready", "pod/csi-new-directory", seconds=240)
+        wait_for(lambda: csi.restarts(cluster) > restarts, "a new container of the driver", 60)
+        csi.wait_until_answered(cluster, "csi-new-directory", 240)
+        # The old directory is empty for ever.
+        assert cluster.execute("csi-old-directory", "ls", "/etc/netutil") == ""
+        csi.delete(cluster, "csi-old-directory")
+        csi.start(cluster, "csi-old-directory")
+        csi.wait_until_answered(cluster, "csi-old-directory", 60)
 
 
 class TestRefused:

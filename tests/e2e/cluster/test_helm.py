@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.e2e.cluster import csi
 from tests.e2e.cluster.kubectl import AGENTS, Cluster
 from tests.e2e.cluster.objects import container, pod
 from tests.e2e.cluster.overlay import FIRST_WITH_SURGE, image_fields
@@ -23,6 +24,7 @@ from tests.support.manifests.kubectl import find_helm
 from tests.support.repository import ROOT
 
 _FIRST_OF_THE_CHART, _FIRST_WITH_NODES_PODS = 25, 33
+_RESOURCE = "netutil.example.com/agent"
 _STATUS = "kubectl -n netutil rollout status daemonset/netutil-agent"
 
 
@@ -128,11 +130,31 @@ def test_an_upgrade_changes_the_agents(release: Release) -> None:
     assert release.cluster.ask("helm-caller", "whoami", "--timeout", "60")["name"] == "helm-caller"
 
 
+def test_an_upgrade_adds_ways_without_hostpath(release: Release) -> None:
+    """The CSI driver, and the device plugin with a scheduler."""
+    cluster = release.cluster
+    release.change("upgrade", "csi.enabled=true", f"devicePlugin.name={_RESOURCE}")
+    cluster.documented(_STATUS)
+    csi.rolled_out(cluster)
+    app = container("app", cluster.image, volumeMounts=[])
+    app["resources"] = {"limits": {_RESOURCE: "1"}}
+    cluster.apply(csi.client_pod(cluster, "helm-csi"), pod("helm-device-plugin", app, volumes=[]))
+    for name in ("helm-csi", "helm-device-plugin"):
+        cluster.wait("condition=Ready", f"pod/{name}", seconds=180)
+        assert cluster.ask(name, "whoami", "--timeout", "60")["name"] == name
+    # The documented order: without the driver, pods with the volume could not end.
+    csi.delete(cluster, "helm-csi", "helm-device-plugin")
+
+
 def test_a_rollback_restores_the_flags(release: Release) -> None:
     options = [one for one in release.options if one.startswith("--server-side")]
     release.run("rollback", "netutil", "1", *options)
     release.cluster.documented(_STATUS)
     assert "--pod-refresh=7" not in release.arguments()
+    kinds = "daemonsets,csidrivers"
+    selector = "app.kubernetes.io/component=csi"
+    left = release.cluster.run("get", kinds, "--all-namespaces", "-l", selector, "--output=name")
+    assert left == ""
     assert release.cluster.ask("helm-caller", "whoami", "--timeout", "60")["name"] == "helm-caller"
 
 
@@ -140,6 +162,7 @@ def test_an_uninstall_leaves_only_the_namespace(release: Release) -> None:
     cluster = release.cluster
     release.run("uninstall", "netutil")
     kinds = "daemonsets,serviceaccounts,resourcequotas,clusterroles,clusterrolebindings,namespaces"
+    kinds += ",csidrivers"
     found = json.loads(
         cluster.run(
             *("get", kinds, "--all-namespaces", "-l", "app.kubernetes.io/name=netutil"),

@@ -20,7 +20,7 @@ from netutil.agent.pods.http.apiserver_login import KubeconfigFile, ServiceAccou
 from netutil.agent.pods.sources.apiserver import ApiServerSettings, ApiServerSource
 from netutil.agent.pods.sources.base import ConfirmTiming
 
-from tests.e2e.api_server import ACCOUNT, AGENT, RealApiServer, real_api_server
+from tests.e2e.api_server import ACCOUNT, AGENT, RealApiServer
 from tests.support.fakes.apiserver import names, shown
 from tests.support.fakes.kubeconfigs import answer, kubeconfig, plugin, runs
 from tests.support.manifests.documents import APISERVER_RBAC
@@ -32,18 +32,11 @@ MERGE = "application/merge-patch+json"
 
 
 @pytest.fixture(scope="module")
-def bare_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealApiServer]:
-    """A server on which the agent's account has no right."""
-    with real_api_server(tmp_path_factory.mktemp("control-plane")) as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
-def refusal(bare_server: RealApiServer) -> str:
+def refusal(api_server: RealApiServer) -> str:
     """The error that the agent gets before the component exists."""
 
     async def ask() -> str:
-        async with following(bare_server) as (directory, _):
+        async with following(api_server) as (directory, _):
             with pytest.raises(Unavailable) as refused:
                 await directory.refresh()
             return str(refused.value)
@@ -52,14 +45,14 @@ def refusal(bare_server: RealApiServer) -> str:
 
 
 @pytest.fixture(scope="module")
-def server(bare_server: RealApiServer, refusal: str) -> RealApiServer:
+def server(api_server: RealApiServer, refusal: str) -> RealApiServer:
     """The same with the right that the component gives."""
     del refusal  # it was asked for before
-    bare_server.apply(APISERVER_RBAC)
-    bare_server.call("POST", "/api/v1/namespaces", {"metadata": {"name": "netutil"}})
+    api_server.apply(APISERVER_RBAC)
+    api_server.call("POST", "/api/v1/namespaces", {"metadata": {"name": "netutil"}})
     accounts = SECRETS.replace("secrets", "serviceaccounts")
-    bare_server.call("POST", accounts, {"metadata": {"name": "netutil-agent"}})
-    return bare_server
+    api_server.call("POST", accounts, {"metadata": {"name": "netutil-agent"}})
+    return api_server
 
 
 @pytest.fixture(autouse=True)

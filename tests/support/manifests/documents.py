@@ -27,6 +27,7 @@ APISERVER_RBAC = MANIFESTS / "apiserver" / "rbac.yaml"
 NETWORK_POLICY = MANIFESTS / "networkpolicy" / "networkpolicy.yaml"
 SCC = MANIFESTS / "openshift" / "scc.yaml"
 HARDENED_SCC = MANIFESTS / "hardened" / "openshift" / "scc.yaml"
+CSI_SCC = MANIFESTS / "csi" / "openshift" / "scc.yaml"
 
 # What the kubelet puts into the environment; the two families of addresses.
 NODES = (
@@ -37,7 +38,7 @@ NODES = (
 Manifest = dict[str, Any]
 
 
-class _Loader(yaml.SafeLoader):
+class _Loader(yaml.CSafeLoader):
     """Refuses a key that a mapping has twice, which YAML forbids and PyYAML accepts."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
@@ -72,8 +73,10 @@ def one(objects: list[Manifest], kind: str) -> Manifest:
     return found
 
 
-def pod_of(objects: list[Manifest]) -> Manifest:
-    spec: Manifest = one(objects, "DaemonSet")["spec"]["template"]["spec"]
+def pod_of(objects: list[Manifest], daemonset: str = "netutil-agent") -> Manifest:
+    """The pod of a DaemonSet, the agent's unless named."""
+    named = [found for found in objects if found["metadata"]["name"] == daemonset]
+    spec: Manifest = one(named, "DaemonSet")["spec"]["template"]["spec"]
     return spec
 
 

@@ -72,6 +72,22 @@ class TestBegunAgain:
         assert api.listed[1]["resourceVersion"] == "101"
         assert api.listed[1]["resourceVersionMatch"] == "NotOlderThan"
 
+    async def test_a_list_follows_410_without_a_pause(
+        self, api: ApiServer, api_settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """As after a restart of the API server: failures, then a watch that it does not know."""
+        monkeypatch.setattr(ApiServerSource, "first_pause_seconds", 0.01)
+        api.put(pod(1, "web"))
+        api.watches += [refusing(503, "ServiceUnavailable", "it starts")] * 3
+        api.watches.append(refusing(410, "Expired", "too old resource version"))
+        async with following(api_settings) as directory:
+            await directory.refresh()
+            await until(lambda: len(api.watched) == 5)
+            api.put(pod(2, "new"))
+            await shown(directory, "web", "new")
+            assert (len(api.listed), directory.stats.failures) == (2, 3)
+            assert directory.stats.restarts == 3
+
     async def test_a_version_newer_than_the_servers_is_given_up(
         self, api: ApiServer, api_settings: dict[str, Any]
     ) -> None:

@@ -19,6 +19,12 @@
 {{- if and (eq .Values.podSource "pods-api") (semverCompare "<1.35.0-0" $version) }}
 {{- $found = append $found (printf "podSource=pods-api needs Kubernetes 1.35 or later, and this is %s" $version) }}
 {{- end }}
+{{- if and (eq .Values.resourceClaims "apiserver") (semverCompare "<1.32.0-0" $version) }}
+{{- $found = append $found (printf "resourceClaims=apiserver needs Kubernetes 1.32 or later, and this is %s" $version) }}
+{{- end }}
+{{- if and .Values.csi.enabled (eq .Values.csi.serviceAccount.name .Values.serviceAccount.name) }}
+{{- $found = append $found "csi.serviceAccount.name is the account of the agent, whose permissions the driver must not have" }}
+{{- end }}
 {{- $surge := include "netutil.share" .Values.updateStrategy.maxSurge | int }}
 {{- $unavailable := include "netutil.share" .Values.updateStrategy.maxUnavailable | int }}
 {{- if eq (eq $surge 0) (eq $unavailable 0) }}

@@ -47,3 +47,19 @@ subjects:
     name: {{ $context.Values.serviceAccount.name }}
     namespace: {{ $context.Release.Namespace }}
 {{- end }}
+
+{{/* What the constraints of the agent and of the CSI driver have in common. */}}
+{{- define "netutil.constraints" -}}
+defaultAddCapabilities: []
+requiredDropCapabilities: []
+readOnlyRootFilesystem: true
+runAsUser:
+  type: RunAsAny
+seLinuxContext:
+  type: RunAsAny
+fsGroup:
+  type: RunAsAny
+supplementalGroups:
+  type: RunAsAny
+seccompProfiles: ["*"]
+{{- end }}
