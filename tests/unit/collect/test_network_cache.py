@@ -942,15 +942,18 @@ async def test_an_abandoned_reading_leaves_nothing_open(
             with contextlib.suppress(NamespaceChangedError):
                 read()
 
-        threading.Thread(target=late).start()
+        started.append(threading.Thread(target=late))
+        started[0].start()
         raise Unavailable(Reason.READ_TIMED_OUT, "It took too long.")
 
+    started: list[threading.Thread] = []
     before = psutil.Process().num_fds()
     cache = NetworkCache(given_up)
     with pytest.raises(Unavailable):
         await cache.network("pod", pin, seen(pin))
     cache.close()
     go_on.set()
+    await asyncio.to_thread(started[0].join)
     await eventually(lambda: psutil.Process().num_fds() == before, "all is closed")
 
 
