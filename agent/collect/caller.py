@@ -349,7 +349,7 @@ class CallerResolver:
             finally:
                 target.close()
 
-        answer = await self._reads.run(caller.peer.pod_key, work, target.what)
+        answer = await self._reads.run_brief(caller.peer.pod_key, work, target.what)
         # The same number is the same process: both are alive at the end.
         own.ensure_alive()
         return answer
@@ -367,7 +367,7 @@ class CallerResolver:
             peer.process.ensure_alive()
             return found
         work = partial(_read_own, peer.process.share(), peer.credentials, read)
-        return await self._reads.run(peer.pod_key, work, _ENVIRON, peer.credentials)
+        return await self._reads.run_brief(peer.pod_key, work, _ENVIRON, peer.credentials)
 
     async def read_environments(
         self, caller: Caller, pid: str, read: Callable[[int], T], read_start: Callable[[int], S]
@@ -399,7 +399,7 @@ class CallerResolver:
 
         start: S | AgentError | None
         try:
-            start = await self._reads.run(caller.peer.pod_key, work, target.what)
+            start = await self._reads.run_brief(caller.peer.pod_key, work, target.what)
         except Unavailable as error:
             if not own:
                 raise
