@@ -144,10 +144,11 @@ async def test_each_read_ends_once_near_the_end_of_the_wait(
 
     for number in range(2000):
         assert await pool.run_brief("pod", read(number), "a file") == number
-        assert await asyncio.gather(
+        one, other = await asyncio.gather(
             pool.run_brief("pod", read(number), "a file"),
             pool.run_brief("other", read(number + 1), "a file"),
-        ) == [number, number + 1]
+        )
+        assert (one, other) == (number, number + 1)
     await until(lambda: len(pool) == 0)
     assert pool.threads <= 3 and pool.timeouts == 0
 
