@@ -35,6 +35,7 @@ MAX_HARDWARE_INTERFACES = 256
 """Whose speed is read: the driver answers that, and may ask its firmware."""
 _RTM_GETLINK, _RTM_NEWLINK = 18, 16
 _IFINFOMSG = struct.Struct("=BBHiII")
+_OF_NODE = "the node's network namespace"
 _EVERY_LINK = _IFINFOMSG.pack(0, 0, 0, 0, 0, 0)
 _NUMBER = re.compile(r"[0-9]{1,9}")
 _DUPLEX = ("full", "half")
@@ -158,7 +159,7 @@ def _links_of(first_process: str) -> list[Message]:
     namespace = os.open(f"{first_process}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     try:
         with closing(open_rtnetlink(namespace)) as connection:
-            messages = dump(connection, _RTM_GETLINK, _EVERY_LINK)
+            messages = dump(connection, _RTM_GETLINK, _EVERY_LINK, _OF_NODE)
     finally:
         os.close(namespace)
     return [one for one in messages if one.type == _RTM_NEWLINK]
@@ -194,7 +195,7 @@ def _read_from(first_process: str) -> str:
 def _unreadable(why: str, advice: str = "Try again.") -> Unavailable:
     return Unavailable(
         Reason.NETWORK_NAMESPACE_NOT_READABLE,
-        f"The links of the node's network namespace cannot be read: {why}.",
+        f"The links of {_OF_NODE} cannot be read: {why}.",
         read=_read_from(FIRST_PROCESS),
         advice=advice,
     )

@@ -319,7 +319,8 @@ def _decoded(
     if len(wanted) > most:
         raise ResourceExhausted(
             Reason.NETWORK_NAMESPACE_TOO_LARGE,
-            f"The network namespace has {len(wanted)} {what}; the agent reads at most {most}.",
+            f"The caller's network namespace has {len(wanted)} {what}; the agent reads at most"
+            f" {most}.",
             read="rtnetlink in the caller's network namespace",
         )
     return [parse(message.data) for message in wanted]

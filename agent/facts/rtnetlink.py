@@ -31,7 +31,8 @@ MAX_DUMP_BYTES = 8 * 1024 * 1024
 _RECEIVE_SECONDS = 1.0
 _RECEIVE_BYTES = 64 * 1024
 _EVENT_BUFFER_BYTES = 32 * 1024
-_LOOKS = 5
+_ATTEMPTS = 5
+_OF_CALLER = "the caller's network namespace"
 _CLONE_NEWNET = 0x40000000
 # linux/socket.h, linux/netlink.h: only what a request asks for is dumped.
 _SOL_NETLINK, _NETLINK_GET_STRICT_CHK = 270, 12
@@ -122,31 +123,36 @@ def event_socket(groups: int) -> socket.socket:
     return made
 
 
-def dump(connection: socket.socket, kind: int, request: bytes) -> tuple[Message, ...]:
+def dump(
+    connection: socket.socket, kind: int, request: bytes, namespace: str = _OF_CALLER
+) -> tuple[Message, ...]:
     """Return all messages of one dump that nothing changed while it was made.
+
+    Errors name the `namespace` of the connection with these words.
 
     Raises `ResourceExhausted` if it is larger than `MAX_DUMP_BYTES`, `FailedPrecondition` if it
     changes all the time, OSError if the kernel refuses it, TimeoutError if it does not answer,
     ValueError for a datagram longer than is received (of a device with hundreds of virtual
     functions). After an error the socket is of no more use.
     """
-    for sequence in range(1, _LOOKS + 1):
+    for sequence in range(1, _ATTEMPTS + 1):
         header = _HEADER.pack(
             _HEADER.size + len(request), kind, _NLM_F_REQUEST | _NLM_F_DUMP, sequence, 0
         )
         connection.send(header + request)
         messages: list[Message] = []
         interrupted = False
-        for flags, message in _received(connection, sequence):
+        for flags, message in _received(connection, sequence, namespace):
             interrupted = interrupted or bool(flags & _NLM_F_DUMP_INTR)
             messages.append(message)
         if not interrupted:
             return tuple(messages)
     raise FailedPrecondition(
         Reason.NETWORK_NAMESPACE_CHANGING,
-        f"The network namespace changed during each of {_LOOKS} looks at it.",
-        read="rtnetlink in the caller's network namespace",
-        advice="Ask again once its links and routes have settled.",
+        f"Links, addresses or routes of {namespace} changed during each of {_ATTEMPTS} attempts"
+        " to read them.",
+        read=f"rtnetlink in {namespace}",
+        advice="Try again after the links, addresses and routes have settled.",
     )
 
 
@@ -171,7 +177,9 @@ def _enter(namespace: int) -> None:
         raise OSError(number, os.strerror(number), "setns")
 
 
-def _received(connection: socket.socket, sequence: int) -> Iterator[tuple[int, Message]]:
+def _received(
+    connection: socket.socket, sequence: int, namespace: str
+) -> Iterator[tuple[int, Message]]:
     size = 0
     while True:
         block, _, cut, sender = connection.recvmsg(_RECEIVE_BYTES)
@@ -179,9 +187,9 @@ def _received(connection: socket.socket, sequence: int) -> Iterator[tuple[int, M
         if size > MAX_DUMP_BYTES:
             raise ResourceExhausted(
                 Reason.NETWORK_NAMESPACE_TOO_LARGE,
-                f"The network namespace has more than {MAX_DUMP_BYTES} bytes of links,"
-                " addresses or routes.",
-                read="rtnetlink in the caller's network namespace",
+                f"The dump of {namespace} has more than {MAX_DUMP_BYTES} bytes of links, addresses"
+                " or routes.",
+                read=f"rtnetlink in {namespace}",
             )
         if not is_of_kernel(sender):  # sent between the socket's bind(2) and its connect(2)
             continue

@@ -12,7 +12,7 @@ from typing import Any
 
 import psutil
 import pytest
-from netutil.agent.errors import Reason, ResourceExhausted, Unavailable
+from netutil.agent.errors import FailedPrecondition, Reason, ResourceExhausted, Unavailable
 from netutil.agent.facts import host_interfaces, rtnetlink
 from netutil.agent.facts.host_interfaces import (
     HostInterface,
@@ -114,8 +114,25 @@ def test_a_node_with_2000_links_is_read(
     found = read_host_interfaces(process_of(namespace))
     assert (len(found.interfaces), found.truncated) == (100, True)
     monkeypatch.setattr(rtnetlink, "MAX_DUMP_BYTES", 100_000)
-    with pytest.raises(ResourceExhausted, match="more than 100000 bytes"):
+    with pytest.raises(ResourceExhausted, match="more than 100000 bytes") as refused:
         read_host_interfaces(process_of(namespace))
+    assert refused.value.reason is Reason.NETWORK_NAMESPACE_TOO_LARGE
+    assert "the node's network namespace" in refused.value.message
+    assert refused.value.read == "rtnetlink in the node's network namespace"
+
+
+@root
+@pytest.mark.root
+def test_an_error_of_changing_links_names_the_node(
+    namespace: Namespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rtnetlink, "_NLM_F_DUMP_INTR", 0x2)  # NLM_F_MULTI: each message has it
+    with pytest.raises(FailedPrecondition) as refused:
+        read_host_interfaces(process_of(namespace))
+    assert refused.value.reason is Reason.NETWORK_NAMESPACE_CHANGING
+    assert "the node's network namespace" in refused.value.message
+    assert refused.value.read == "rtnetlink in the node's network namespace"
+    assert "caller" not in str(refused.value)
 
 
 @root

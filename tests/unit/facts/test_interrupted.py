@@ -85,6 +85,7 @@ def test_a_dump_that_changes_at_each_read_is_an_error() -> None:
         dump(connection, RTM_GETLINK, b"")
     assert refused.value.reason is Reason.NETWORK_NAMESPACE_CHANGING
     assert refused.value.advice
+    assert refused.value.read == "rtnetlink in the caller's network namespace"
 
 
 LONG = ((RTM_NEWLINK, 0, bytes(100_000)), END)
