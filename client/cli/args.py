@@ -31,8 +31,8 @@ class Outputs(tuple[str, ...]):
 
 
 OUTPUTS = Outputs(("table", "json", "yaml"))
-TIMEOUT = "maximum time to wait for the answer ({}); 500ms, 60s, 2m"
-WATCHES = "end after that time, by default only when interrupted; 500ms, 60s, 2m"
+TIMEOUT = "maximum time to wait for the answer: seconds, or 500ms, 60s, 2m (default: {})"
+WATCHES = "end after this time: seconds, or 500ms, 60s, 2m (default: run until interrupted)"
 _MAX_PID = 2**22  # PID_MAX_LIMIT, proc_sys_kernel(5)
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
@@ -83,9 +83,13 @@ def pid(text: str) -> int:
 
 
 _SHARED: dict[str, tuple[Callable[[str], object], str, str]] = {
-    "socket": (str, "PATH", "the agent's socket"),
-    "pid": (pid, "PID", "another process of the pod, as seen from here"),
-    "admin-socket": (str, "PATH", "the agent's operator socket"),
+    "socket": (str, "PATH", "the agent's Unix socket"),
+    "pid": (
+        pid,
+        "PID",
+        "ask about another process of the same pod, by its PID in your PID namespace",
+    ),
+    "admin-socket": (str, "PATH", "the agent's Unix socket for operators"),
 }
 
 
@@ -103,7 +107,7 @@ def shared_options(
     *names: str,
     hidden: Sequence[str] = (),
     outputs: Outputs = OUTPUTS,
-    timeout: str = TIMEOUT.format("5"),
+    timeout: str = TIMEOUT.format("5s"),
     commands: bool = False,
 ) -> argparse.ArgumentParser:
     """Options that may precede or follow a command: without defaults, which would hide the other.
@@ -117,7 +121,8 @@ def shared_options(
         "--output",
         choices=outputs,
         metavar="FORMAT" if commands else None,
-        help=f"output format ({outputs[0]}){'; see --help of each command' if commands else ''}",
+        help=f"output format (default: {outputs[0]})"
+        f"{'; the --help of a command lists its formats' if commands else ''}",
     )
     options.add_argument(
         "--timeout",

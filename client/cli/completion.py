@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 SHELLS = ("bash", "zsh", "fish")
 COMPLETION = """\
-Print what makes a shell complete netutil's commands and options.
+Print a script that completes netutil's commands and options in a shell.
 
   bash   netutil completion bash >/etc/bash_completion.d/netutil
   zsh    source <(netutil completion zsh), after compinit, in ~/.zshrc

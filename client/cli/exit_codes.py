@@ -38,7 +38,7 @@ exit status:
     4  not permitted, or the agent cannot identify the caller
     5  the agent, or a source of it, is unavailable or did not answer in time
   130  interrupted
-  141  the reader of the output has ended
+  141  the reader of the output closed it (SIGPIPE)
 """
 
 _KINDS: tuple[tuple[type[NetUtilError], Exit], ...] = (

@@ -24,18 +24,27 @@ from netutil.client.cli.node_args import (
 from netutil.client.cli.output import write
 
 _DESCRIPTION = """\
-Ask the netutil agent of this node about the calling process and its pod. Without
-a command: CPUs and networks; with --env the environment too."""
+Ask the netutil agent of this node about the calling process and its pod. Run this program in a
+container of a pod that mounts the agent's socket. Without a command, it prints the CPUs and the
+networks; with --env, also the environment."""
 _EPILOG = (
     """\
--o json and -o yaml print the field names of the API (netutil.proto) in snake case, an object
-per answer; without a command an object of "cpu", "environment" and "network_status".
+-o json and -o yaml print one object for each answer, with the field names of netutil.proto.
+Without a command, the object has the keys "cpu", "environment" and "network_status".
 Options may precede or follow the command.
 
+examples:
+  netutil whoami                                       namespace, name and UID of the pod
+  netutil cpu -o json
+  netutil env HOME                                     the value of one variable
+  netutil network --wait INTERFACE=net1 --timeout 60s  for an init container
+  netutil node doctor                                  on the node, as root
+
 environment:
-  NETUTIL_SOCKET        the agent's socket (default /etc/netutil/net.sock)
-  NETUTIL_ADMIN_SOCKET  its operator socket (default /run/netutil-admin/admin.sock)
-  NO_COLOR              no bold text on a terminal
+  NETUTIL_SOCKET        the agent's Unix socket (default: /etc/netutil/net.sock)
+  NETUTIL_ADMIN_SOCKET  the agent's Unix socket for operators, for "netutil node"
+                        (default: /run/netutil-admin/admin.sock)
+  NO_COLOR              if set: no bold text on a terminal
 
 """
     + EXPLANATION
@@ -88,67 +97,72 @@ def _parser() -> argparse.ArgumentParser:
     ) -> argparse.ArgumentParser:
         parents = [parent or shared("socket", "pid")]
         command: argparse.ArgumentParser = commands.add_parser(
-            name, help=text, description=text, parents=parents, allow_abbrev=False
+            name, help=text, description=f"Print {text}.", parents=parents, allow_abbrev=False
         )
         command.set_defaults(command=name)
         return command
 
-    cpu = add("cpu", "the CPUs of the container")
+    cpu = add("cpu", "CPU set, limits and exclusive CPUs of the container")
     cpu.add_argument(
-        "--topology", action="store_true", help="each CPU: core, socket, NUMA node, exclusive"
+        "--topology",
+        action="store_true",
+        help="also list each CPU: core, socket, NUMA node, whether it is exclusive",
     )
     env = add(
         "env",
-        "the environment, or the value of one variable",
+        "the environment of the process, or the value of one variable",
         shared("socket", "pid", outputs=_ENV_OUTPUTS),
     )
-    env.add_argument("key", nargs="?", metavar="KEY", help="print this variable's value alone")
-    network = add("network", "the pod's networks, or one of them", _waiting())
-    network.add_argument("interface", nargs="?", metavar="INTERFACE", help="this interface alone")
+    env.add_argument("key", nargs="?", metavar="KEY", help="print only the value of this variable")
+    network = add("network", "the pod's networks as the CNI plugin reported them", _waiting())
+    network.add_argument(
+        "interface", nargs="?", metavar="INTERFACE", help="print only this interface"
+    )
     watch = add(
         "watch",
-        "a line for each change of the facts about this pod",
+        "one line for each change of the facts about the pod",
         shared("socket", outputs=_WATCH_OUTPUTS, timeout=WATCHES),
     )
-    _add_env(watch, "-o json always has it")
+    _add_env(watch, "-o json always prints it")
     add("whoami", "the pod and container of the calling process")
     interfaces = add(
-        "interfaces", "the pod's interfaces as they are now, with their devices", _waiting()
+        "interfaces", "the pod's interfaces: reported, live in the kernel, and devices", _waiting()
     )
     interfaces.add_argument(
-        "interface", nargs="?", metavar="INTERFACE", help="this interface alone"
+        "interface", nargs="?", metavar="INTERFACE", help="print only this interface"
     )
     for waiting in (network, interfaces):
         waiting.add_argument(
             "--wait",
             type=awaited,
             metavar="INTERFACE=NAME",
-            help="wait until that interface is reported or live, 60 s or --timeout",
+            help="first wait, at most --timeout, until the CNI plugin has reported this interface,"
+            " or the kernel has it",
         )
-    devices = add("devices", "devices, exclusive CPUs, memory and claims of the container")
+    devices = add("devices", "devices, exclusive CPUs, memory and resource claims of the container")
     devices.add_argument(
         "--agent-device",
         action="store_true",
-        help="list the resource of the agent's own device plugin as well",
+        help="also list the resource of the agent's own device plugin",
     )
     add("hugepages", "huge pages of the pod, the container and the node")
-    _add_env(
-        add("all", "everything in one answer; a part that is missing is listed with its reason")
-    )
+    _add_env(add("all", "all facts in one answer; a missing part is listed with the reason"))
     dpdk = add(
         "dpdk",
-        "EAL arguments of a DPDK program for this container",
+        "arguments of a DPDK program (EAL) that fit this container",
         shared("socket", "pid", outputs=_DPDK_OUTPUTS),
     )
     dpdk.add_argument(
-        "--explain", action="store_true", help="a line for each argument, with its source"
+        "--explain", action="store_true", help="print one line for each argument, with its source"
     )
     dpdk.add_argument(
-        "--numa-mem", action="store_true", help="--numa-mem for --socket-mem (DPDK 25.07)"
+        "--numa-mem",
+        action="store_true",
+        help="print --numa-mem, which DPDK 25.07 and later has for --socket-mem",
     )
     completion = commands.add_parser(
         "completion",
-        help="print what makes a shell complete this command",
+        help="print a script that completes commands and options in a shell",
         description=COMPLETION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
@@ -159,18 +173,18 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _waiting() -> argparse.ArgumentParser:
-    return shared("socket", "pid", timeout=TIMEOUT.format("5; with --wait 60"))
+    return shared("socket", "pid", timeout=TIMEOUT.format("5s; with --wait 60s"))
 
 
 def _add_env(
-    parser: argparse.ArgumentParser, always: str = "-o json and yaml always have it"
+    parser: argparse.ArgumentParser, always: str = "-o json and -o yaml always print it"
 ) -> None:
     """Add --env; `always` says which formats have the environment without it."""
     parser.add_argument(
         "--env",
         action="store_true",
         default=argparse.SUPPRESS,
-        help=f"show the environment too, which may hold secrets; {always}",
+        help=f"also print the environment, which may have secrets; {always}",
     )
 
 

@@ -61,50 +61,63 @@ _OUTPUTS_BY_COMMAND = {
     "node doctor": _TEXT_OUTPUTS,
 }
 _DESCRIPTION = """\
-For the node's operator: calls the agent's operator socket, as root on the node. That is
-/run/netutil-admin/admin.sock, where neither --admin-socket nor NETUTIL_ADMIN_SOCKET says
-otherwise. From elsewhere: kubectl exec -n netutil AGENT-POD -- netutil node ..., or the
-kubectl plugin: kubectl netutil pod NAMESPACE/NAME, kubectl netutil node NODE top. No
-command prints the environment of a pod."""
+Commands for the operator of a node. They call the agent's Unix socket for operators, which
+requires root on the node. The default is /run/netutil-admin/admin.sock; --admin-socket or
+NETUTIL_ADMIN_SOCKET names another one. No command prints the environment of a pod.
+
+From another machine:
+  kubectl exec -n netutil AGENT-POD -- netutil node pods
+  kubectl netutil node NODE pods          the kubectl plugin
+  kubectl netutil pod NAMESPACE/NAME"""
 _PODS = """\
-Every pod on the node, and its calls to the agent. READY: containers that run, of those that
-should. CPUS: those that any of its containers may use. CALLS and the columns after it count
-since the agent's start. REFUSED: denied, or over a limit. FAILED: any other error. NOT FOUND:
-no such variable, interface or process. -o wide adds the UID, each container, the QoS class and
-the networks; -o name prints NAMESPACE/NAME; -o jsonpath='{.pods[*].name}' takes kubectl's
-templates without filters."""
+List the pods of the node, and their calls to the agent. The columns:
+
+  READY      containers that run, of all containers that should run
+  CPUS       CPUs that at least one container of the pod may use
+  CONNS      open connections
+  CALLS      calls since the agent started; so are the next three columns
+  REFUSED    calls that were denied, or over a limit
+  FAILED     calls with any other error
+  NOT FOUND  calls for a variable, an interface or a process that does not exist
+
+-o wide adds the UID, each container, the QoS class and the networks. -o name prints
+NAMESPACE/NAME. -o jsonpath='{.pods[*].name}' takes a template of kubectl, without filters."""
 _POD = """\
-Everything the agent knows about one pod, and from where, as it is now: the facts that its
-processes get, their host pids for `netutil node explain`, and each part that is missing, with
-the reason. No environment, and of annotations the names alone. With --processes its processes
-instead, as they are over --interval: the CPUs that each may use and the one that it runs on,
-and whether such a CPU is exclusive to a container. Never arguments or environment."""
+Print all current facts about one pod, and the source of each fact. The output also has the host
+PIDs of the pod's processes, for `netutil node explain`, and the reason for each missing part. The
+output has no environment, and only the names of annotations.
+
+With --processes, print the processes of the pod, as measured over --interval: the CPUs that each
+process may use, the CPU that runs it, and whether such a CPU is exclusive to a container. The
+output has neither arguments nor environments of processes."""
 _DESCRIBE = """\
-The node itself: how many CPUs, cores, sockets and NUMA nodes it has, its network devices, and
-the interfaces of its own network namespace with their counters since each was made. A dash is
-not known. MBIT/S is what the driver of a hardware link reports."""
+Print the facts about the node itself: the number of CPUs, cores, sockets and NUMA nodes, the
+network devices, and the interfaces of the node's own network namespace. A counter starts when the
+interface is created. MBIT/S is the speed that the driver of a hardware interface reports. A dash
+means that the value is not known."""
 _EXPLAIN = """\
-Identify a process as if it had connected, step by step, and print where that stops and why.
-PID is the number that the host sees: inside a container the same process has another one
-(NSpid in /proc/PID/status). Exit 0 if it is answered, 1 if it is refused."""
+Identify a process step by step, as the agent does after a connect, and print the step that fails
+and the reason. PID is the PID on the host. The PID inside the container differs (NSpid in
+/proc/PID/status). The exit status is 0 if the agent would answer, and 1 if it would refuse."""
 _DOCTOR = """\
-Check what the agent needs on this node, and print how to fix what is missing. If the agent
-does not answer, run the checks that need no agent. Exit 1 if a check failed; a warning is no
-failure."""
+Check what the agent needs on this node, and print the fix for each failed check. If the agent does
+not answer, only the checks that need no agent run. The exit status is 1 if a check failed; a
+warning does not count as a failure."""
 _TOP = """\
-Connections, calls and latencies of each pod that has any, since the last refresh. P99 is
-the upper bound of the bucket in which it lies. OPEN: calls under way, Watch among them. On a
-terminal, q ends it. With --processes the processes of all pods instead."""
+List the pods that have connections or calls, with rates and latencies since the last refresh.
+OPEN is the number of calls in progress, with Watch. P99 is an upper bound: the limit of a histogram
+bucket. On a terminal, q ends the command. With --processes, list the processes of all pods."""
 _TRACE = """\
-A line for each call as it is answered: caller, method, status and time, never a value. A
-reader that is too slow gets the number of calls that were left out. With several filters a
-line is printed for each call that matches all of them."""
+Print one line for each call when the agent answers it: caller, method, status and duration. No
+line has a value of an answer. With several filters, only calls that match all filters are printed.
+If this program reads too slowly, the agent leaves calls out, and a line says how many."""
 _MAP = """\
-Draw the node: CPUs by NUMA node and core, network devices, pods with their containers and
-interfaces; who shares a CPU pool, a core or a physical function, and what crosses NUMA
-nodes. One file that loads nothing: netutil node map -o html > map.html. The page filters
-by name, and pointing at a thing shows who shares it. dot is for Graphviz, and for nodes of
-at most 50 pods."""
+Draw the node: CPUs by NUMA node and core, network devices, and pods with their containers and
+interfaces. The picture shows which pods share a CPU pool, a core or a physical function (PF), and
+what crosses NUMA nodes. Example: netutil node map -o html > map.html
+
+The file loads nothing from the network. The HTML page filters by name, and shows at the pointer
+which pods share a resource. The format dot is for Graphviz, and for at most 50 pods."""
 
 
 def outputs_for(command: str) -> Outputs:
@@ -136,11 +149,14 @@ def add_node(commands: Commands) -> None:
     outputs = Outputs(dict.fromkeys((*OUTPUTS, *NODE_OUTPUTS, *_TRACE_OUTPUTS)))
     node = commands.add_parser(
         "node",
-        help="for the node's operator",
+        help="commands for the operator of the node, as root",
         description=_DESCRIPTION,
         parents=[
             shared_options(
-                "admin-socket", outputs=outputs, timeout=TIMEOUT.format("5, map 30"), commands=True
+                "admin-socket",
+                outputs=outputs,
+                timeout=TIMEOUT.format("5s; map 30s"),
+                commands=True,
             )
         ],
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -159,7 +175,7 @@ def add_node(commands: Commands) -> None:
                 shared_options(
                     *sockets,
                     outputs=outputs_for(command),
-                    timeout=timeout or TIMEOUT.format("5"),
+                    timeout=timeout or TIMEOUT.format("5s"),
                 )
             ],
             formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -168,36 +184,35 @@ def add_node(commands: Commands) -> None:
         added.set_defaults(command=command)
         return added
 
-    _add_pods(add("pods", "every pod on the node, and its calls to the agent", _PODS))
-    timeout = TIMEOUT.format("5; with --processes 30")
-    pod = add("pod", "everything the agent knows about one pod, and from where", _POD, timeout)
+    _add_pods(add("pods", "all pods of the node, and their calls to the agent", _PODS))
+    timeout = TIMEOUT.format("5s; with --processes 30s")
+    pod = add("pod", "all facts about one pod, with their sources", _POD, timeout)
     name = pod.add_argument("full_name", type=_full_name, metavar="NAMESPACE/NAME", help="the pod")
     name.completer = complete_pods  # type: ignore[attr-defined]  # argcomplete's own attribute
     _add_processes(pod)
-    pod.add_argument("--sort", choices=PROCESS_ORDERS, help="the order of the processes (cpu)")
+    pod.add_argument("--sort", choices=PROCESS_ORDERS, help="order of the processes (default: cpu)")
     _add_interval(pod)
     described = "the node itself: CPUs, network devices, interfaces and their counters"
     describe = add("describe", described, _DESCRIBE)
     describe.add_argument(
-        "--sort", choices=INTERFACE_ORDERS, help="the order of the interfaces (index)"
+        "--sort", choices=INTERFACE_ORDERS, help="order of the interfaces (default: index)"
     )
-    drawn = "a picture of the node: who shares what, and what crosses NUMA nodes"
-    add("map", drawn, _MAP, TIMEOUT.format("30"))
-    top = add("top", "calls of each pod now, and how fast they are answered", _TOP, WATCHES)
+    drawn = "a picture of the node: shared resources, and what crosses NUMA nodes"
+    add("map", drawn, _MAP, TIMEOUT.format("30s"))
+    top = add("top", "calls and latencies of each pod, live", _TOP, WATCHES)
     top.add_argument(
         "--sort",
         choices=tuple(dict.fromkeys((*TOP_ORDERS, *PROCESS_ORDERS))),
-        help=f"the order of the pods (calls), or of processes (cpu): {', '.join(PROCESS_ORDERS)}",
+        help=f"order of the pods (default: calls); with --processes {', '.join(PROCESS_ORDERS)}"
+        " (default: cpu)",
     )
     _add_processes(top)
     top.add_argument("--once", action="store_true", help="print one interval and end")
     _add_interval(top)
-    _add_trace(add("trace", "each call as it is answered", _TRACE, WATCHES))
-    explain = add("explain", "why a process is answered, or refused, step by step", _EXPLAIN)
-    explain.add_argument(
-        "process", type=pid, metavar="PID", help="the process, as the host sees it"
-    )
-    add("doctor", "what the agent needs on this node, and what is missing", _DOCTOR)
+    _add_trace(add("trace", "one line for each call to the agent, live", _TRACE, WATCHES))
+    explain = add("explain", "why the agent answers or refuses a process, step by step", _EXPLAIN)
+    explain.add_argument("process", type=pid, metavar="PID", help="PID of the process on the host")
+    add("doctor", "checks of what the agent needs on this node, with fixes", _DOCTOR)
 
 
 def _add_pods(pods: argparse.ArgumentParser) -> None:
@@ -207,22 +222,22 @@ def _add_pods(pods: argparse.ArgumentParser) -> None:
         "--selector",
         type=_parsed(parse_selector),
         metavar="SELECTOR",
-        help="the pods with these labels: app=web,tier!=test, app in (a, b), gpu, !gpu",
+        help="only pods with these labels: app=web,tier!=test, app in (a, b), gpu, !gpu",
     )
-    pods.add_argument("--sort", choices=POD_ORDERS, help="the order of the pods (name)")
+    pods.add_argument("--sort", choices=POD_ORDERS, help="order of the pods (default: name)")
     _add_no_headers(pods)
     pods.add_argument(
         *("-w", "--watch"),
         action="store_true",
-        help="go on, and print each pod that is new or has changed, until interrupted",
+        help="continue until interrupted, and print each new or changed pod",
     )
     _add_interval(pods)
 
 
 def _add_processes(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--processes", action="store_true", help="processes instead")
+    parser.add_argument("--processes", action="store_true", help="list processes")
     parser.add_argument(
-        "--threads", action="store_true", help="processes, and a line for each of their threads"
+        "--threads", action="store_true", help="list processes, and one line for each thread"
     )
 
 
@@ -233,26 +248,28 @@ def _add_trace(trace: argparse.ArgumentParser) -> None:
         dest="full_name",
         type=_full_name,
         metavar="NAMESPACE/NAME",
-        help="calls of this pod",
+        help="only calls of this pod",
     )
     pod.completer = complete_pods  # type: ignore[attr-defined]  # argcomplete's own attribute
-    trace.add_argument("--method", metavar="METHOD", help="calls of this method: GetCPUInfo")
-    trace.add_argument("--code", metavar="CODE", help="calls with this status: NOT_FOUND")
     trace.add_argument(
-        "--errors", dest="errors_only", action="store_true", help="calls with an error"
+        "--method", metavar="METHOD", help="only calls of this method, as GetCPUInfo"
+    )
+    trace.add_argument("--code", metavar="CODE", help="only calls with this status, as NOT_FOUND")
+    trace.add_argument(
+        "--errors", dest="errors_only", action="store_true", help="only calls with an error"
     )
     _add_no_headers(trace)
 
 
 def _add_namespace(parser: argparse.ArgumentParser) -> None:
     group = parser.add_mutually_exclusive_group()
-    group.add_argument("-n", "--namespace", metavar="NAMESPACE", help="pods of this namespace")
+    group.add_argument("-n", "--namespace", metavar="NAMESPACE", help="only pods of this namespace")
     group.add_argument(
         *("-A", "--all-namespaces"),
         dest="namespace",
         action="store_const",
         const=None,
-        help="pods of all namespaces, which is the default",
+        help="pods of all namespaces (the default)",
     )
 
 
@@ -262,7 +279,7 @@ def _add_no_headers(parser: argparse.ArgumentParser) -> None:
         dest="headers",
         action="store_false",
         default=NODE_DEFAULTS["headers"],
-        help="print rows alone: no title, headers or notes",
+        help="print only rows: no title, headers or notes",
     )
 
 
@@ -273,5 +290,5 @@ def _add_interval(parser: argparse.ArgumentParser) -> None:
         type=seconds,
         default=NODE_DEFAULTS["interval_seconds"],
         metavar="SECONDS",
-        help="time between two refreshes (2)",
+        help="time between two refreshes (default: 2s)",
     )
