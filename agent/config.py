@@ -88,12 +88,12 @@ def _below_kubelet_root(path: str) -> _Default:
 class Sockets:
     """The Unix sockets that the agent serves."""
 
-    pods: str = _flag("socket", "/run/netutil/net.sock", PATH, "the pods' socket, mode 0666")
+    pods: str = _flag("socket", "/run/netutil/net.sock", PATH, "Unix socket for pods, mode 0666")
     admin: str = _flag(
         "admin-socket",
         "/run/netutil-admin/admin.sock",
         PATH_OR_NONE,
-        "operator socket; empty: none",
+        "Unix socket for operators, mode 0600; empty: none",
     )
 
 
@@ -105,7 +105,7 @@ class ApiServer:
         "apiserver-url",
         _apiserver_url,
         URL_OR_NONE,
-        "the API server, for pods or claims from there",
+        "URL of the API server, for --pod-source and --resource-claims apiserver",
     )
     ca: str = _flag(
         "apiserver-ca",
@@ -123,7 +123,7 @@ class ApiServer:
         "kubeconfig",
         "",
         FILE_OR_NONE,
-        "kubeconfig for the API server, by its current context; replaces the three flags above",
+        "kubeconfig for the API server (current context), instead of the --apiserver flags",
     )
 
 
@@ -136,14 +136,14 @@ class PodSources:
         "pod-source",
         "kubelet",
         POD_SOURCE,
-        "kubelet; apiserver; pods-api (the kubelet's local Pods API); auto (pods-api where its"
-        " socket exists, else kubelet); file:PATH of a PodList",
+        "source of the pod list: kubelet; apiserver; pods-api (the kubelet's local Pods API);"
+        " auto (pods-api if its socket exists, else kubelet); file:PATH (a PodList)",
     )
     refresh_seconds: float = _flag(
         "pod-refresh",
         "10",
         SECONDS,
-        "longest age of a fetched pod list while there are callers",
+        "maximum age of the pod list while pods call",
     )
 
 
@@ -152,7 +152,10 @@ class KubeletApi:
     """Where the kubelet's HTTP API is, and how the agent logs in there."""
 
     url: str = _flag(
-        "kubelet-url", _kubelet_url, URL, "the kubelet's API; NODE_IP replaces 127.0.0.1"
+        "kubelet-url",
+        _kubelet_url,
+        URL,
+        "URL of the kubelet's API; the variable NODE_IP replaces 127.0.0.1",
     )
     ca: str = _flag(
         "kubelet-ca", f"{SERVICE_ACCOUNT}/ca.crt", FILE, "CA bundle of the kubelet's certificate"
@@ -161,12 +164,17 @@ class KubeletApi:
         "kubelet-token",
         f"{SERVICE_ACCOUNT}/token",
         FILE,
-        "file of the bearer token; empty: none",
+        "file of the bearer token for the kubelet; empty: none",
     )
-    client_cert: str = _flag("kubelet-client-cert", "", FILE, "client certificate file")
-    client_key: str = _flag("kubelet-client-key", "", FILE, "client key file")
+    client_cert: str = _flag(
+        "kubelet-client-cert", "", FILE, "file of the client certificate for the kubelet"
+    )
+    client_key: str = _flag("kubelet-client-key", "", FILE, "file of the key of that certificate")
     verify: str = _flag(
-        "kubelet-verify", "full", VERIFY, "full; ca (chain yes, host name no); none"
+        "kubelet-verify",
+        "full",
+        VERIFY,
+        "check of the kubelet's certificate: full; ca (chain, not host name); none",
     )
 
 
@@ -179,7 +187,7 @@ class Kubelet:
         "kubelet-root",
         _KUBELET_ROOT,
         DIR,
-        "the kubelet's --root-dir: the sockets of its APIs and the device metadata are below it",
+        "the kubelet's --root-dir, which has the sockets of its APIs and the device metadata",
     )
     pods_api: str = _flag(
         "pods-api",
@@ -191,26 +199,27 @@ class Kubelet:
         "pod-resources",
         _below_kubelet_root("pod-resources/kubelet.sock"),
         FILE,
-        "PodResources socket",
+        "socket of the kubelet's PodResources API",
     )
     resource_claims: str = _flag(
         "resource-claims",
         "node",
         CLAIMS,
-        "devices of ResourceClaims: node (device metadata of drivers below --kubelet-root);"
-        " apiserver (that, and the status of claims at the API server); off",
+        "source of the devices of ResourceClaims (DRA): node (device metadata that drivers write"
+        " below --kubelet-root); apiserver (also the claims at the API server); off",
     )
     device_plugin: str = _flag(
         "device-plugin",
         "",
         RESOURCE,
-        "extended resource with which the kubelet mounts the socket's directory in containers",
+        "serve a device plugin for this extended resource, which mounts the socket's directory in"
+        " containers",
     )
     device_plugin_dir: str = _flag(
         "device-plugin-dir",
         _below_kubelet_root("device-plugins"),
         PLUGIN_DIR,
-        "the kubelet's directory of device plugins, for --device-plugin",
+        "the kubelet's directory of device plugin sockets, for --device-plugin",
     )
 
 
@@ -222,14 +231,15 @@ class Host:
         "node-name",
         _node_name,
         NODE,
-        "name of this node, for pods or claims from there; else NODE_NAME of the environment",
+        "name of this node, for requests to the API server; taken from NODE_NAME if not given",
     )
-    root: str = _flag("host-root", "/", DIR, "mount point of the host's /sys: DIR/sys")
+    root: str = _flag("host-root", "/", DIR, "directory whose sys is a mount of the host's /sys")
     cgroup_root: str = _flag(
         "cgroup-root",
         "",
         CGROUP,
-        "the kubelet's cgroupRoot, if neither /, nor /kubelet, nor above the agent's own cgroup",
+        "the kubelet's cgroupRoot; only needed if the root is neither / nor /kubelet, and not"
+        " above the agent's own cgroup",
     )
 
 
@@ -250,19 +260,19 @@ class Calls:
         "max-streams-per-pod",
         "128",
         COUNT,
-        "streams of one pod: Watch, health, reflection",
+        "open streams of one pod: Watch, health, reflection",
     )
     per_second: int = _flag(
-        "max-calls-per-second-per-pod", "1000", COUNT, "calls of one pod in a second"
+        "max-calls-per-second-per-pod", "1000", COUNT, "calls of one pod per second"
     )
     burst: int = _flag(
-        "max-call-burst-per-pod", "2000", COUNT, "calls of one pod at once after a pause"
+        "max-call-burst-per-pod", "2000", COUNT, "burst of calls of one pod after a pause"
     )
     cost_per_second: int = _flag(
         "pod-cost-per-second",
         "10000",
         COUNT,
-        "cost of one pod beside its calls, in units of one empty HTTP/2 frame",
+        "cost of one pod per second beside its calls; an empty HTTP/2 frame costs 1",
     )
 
 
@@ -271,16 +281,22 @@ class Sizes:
     """Limits of bytes that the agent holds for calls."""
 
     send_buffer_bytes: int = _flag(
-        "max-send-buffer-bytes", "67108864", COUNT, "unread bytes of large responses, of all pods"
+        "max-send-buffer-bytes",
+        "67108864",
+        COUNT,
+        "bytes of large responses that pods have not read, in total",
     )
     send_buffer_bytes_per_pod: int = _flag(
         "max-send-buffer-bytes-per-pod",
         "8388608",
         COUNT,
-        "unread bytes of large responses, of one pod",
+        "bytes of large responses that one pod has not read",
     )
     header_bytes: int = _flag(
-        "max-header-bytes", "8192", COUNT, "metadata of one call, decoded, and 32 for each entry"
+        "max-header-bytes",
+        "8192",
+        COUNT,
+        "bytes of the metadata of one call, decoded, plus 32 for each field",
     )
 
 
@@ -295,7 +311,7 @@ class Limits:
         "host-read-threads",
         "256",
         COUNT,
-        "threads for reads that a workload can delay, one for each pod",
+        "threads for reads that a workload can delay; a pod uses one at a time",
     )
     network_namespaces: int = _flag(
         "max-network-namespaces", "1024", COUNT, "cached network namespaces"
@@ -307,7 +323,10 @@ class Observability:
     """What the agent reports about itself."""
 
     metrics_address: str = _flag(
-        "metrics-address", "127.0.0.1:9464", ADDRESS, "/metrics, /healthz, /readyz; empty: none"
+        "metrics-address",
+        "127.0.0.1:9464",
+        ADDRESS,
+        "HOST:PORT of /metrics, /healthz and /readyz; empty: none",
     )
     memory_high_watermark_percent: int = _flag(
         "memory-high-watermark-percent",
@@ -342,14 +361,18 @@ def parse(argv: Sequence[str], environment: Mapping[str, str]) -> Config:
     """Return the settings. Ends the process with one line and status 2 for an ill-formed value."""
     parser = _Parser(
         prog="netutil-agent",
-        description="Answers each pod of this node about itself, over one Unix socket.",
-        epilog="Each flag has an environment variable, NETUTIL_POD_SOURCE for --pod-source; a flag"
-        " wins.",
+        description="The netutil agent of one node. Answers gRPC calls on a Unix socket: each pod"
+        " gets facts about itself. Runs as root in a DaemonSet.",
+        epilog="Each flag has an environment variable, as NETUTIL_POD_SOURCE for --pod-source. The"
+        " flag overrides the variable.",
         allow_abbrev=False,
     )
     surroundings = _Surroundings(environment, _kubelet_root(argv, environment))
-    for flag in _flags_of(Config):
-        _add(parser, flag, surroundings)
+    for name, kind, _ in _members(Config):
+        if is_dataclass(kind):
+            group = parser.add_argument_group(name.replace("_", " "))
+            for flag in _flags_of(kind):
+                _add(group, flag, surroundings)
     parser.add_argument(
         "--check", action="store_true", help="check the health of the running agent; exit 0 or 1"
     )
@@ -406,9 +429,9 @@ def _build(group: type[T], found: Mapping[str, Any]) -> T:
     return group(**values)
 
 
-def _add(parser: argparse.ArgumentParser, flag: _Flag, found: _Surroundings) -> None:
+def _add(group: argparse._ArgumentGroup, flag: _Flag, found: _Surroundings) -> None:
     default = flag.default if isinstance(flag.default, str) else flag.default(found)
-    parser.add_argument(
+    group.add_argument(
         f"--{flag.name}",
         type=flag.kind,
         default=found.environment.get(variable_of(flag.name), default),

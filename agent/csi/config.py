@@ -72,9 +72,10 @@ def parse(argv: Sequence[str], environment: Mapping[str, str]) -> Config:
     """Return the settings. Ends the process with one line and status 2 for an ill-formed value."""
     parser = _Parser(
         prog="netutil-csi",
-        description="Mounts the directory of the agent's socket as an inline CSI volume.",
-        epilog="Each flag has an environment variable, NETUTIL_CSI_SOURCE for --source; a flag"
-        " wins.",
+        description="The CSI driver of netutil. Mounts the directory of the agent's socket in pods,"
+        " as an inline (ephemeral) volume, for namespaces that forbid hostPath volumes.",
+        epilog="Each flag has an environment variable, as NETUTIL_CSI_SOURCE for --source. The"
+        " flag overrides the variable.",
         allow_abbrev=False,
     )
 
@@ -90,7 +91,7 @@ def parse(argv: Sequence[str], environment: Mapping[str, str]) -> Config:
         "node-name",
         environment.get("NODE_NAME", ""),
         NODE,
-        "this node; else NODE_NAME of the environment",
+        "name of this node; taken from NODE_NAME if not given",
     )
     flag("source", "/run/netutil", DIRECTORY, "directory of the agent's socket")
     flag("kubelet-root", "/var/lib/kubelet", DIRECTORY, "the kubelet's --root-dir")
