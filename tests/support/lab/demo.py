@@ -55,7 +55,11 @@ def main() -> int:
 
 def _demonstrate(lab: Lab, width: int) -> bool:
     """Run the steps; return whether both pods were answered and the outsider refused."""
-    _say(width, "netutil demo: one agent on this machine, two pods, no sidecar, no cluster.")
+    _say(
+        width,
+        "netutil demo: one agent and two simulated pods (processes in cgroups and namespaces of their"
+        " own) on this machine; no sidecar, no cluster.",
+    )
     feed = _feed_handler(lab)
     upf = _upf(lab)
     agent = lab.agent()
@@ -74,12 +78,12 @@ def _demonstrate(lab: Lab, width: int) -> bool:
     print()
     _say(
         width,
-        "Same command, same socket, no token, no request field that says who asks: the answers"
-        " differ because the kernel shows the agent which process called, and its cgroup which"
-        " container of which pod that is.",
+        "Both pods ran the same command on the same socket. The requests have no token and no name"
+        " of a pod. The answers differ because the kernel names the calling process, and the cgroup"
+        " of the process names the container and the pod.",
     )
     print()
-    print("A process outside any pod asks the same socket:")
+    print("A process that is not in a pod calls the same socket:")
     done = subprocess.run(
         [*_command(), "--socket", str(lab.socket), "whoami"], capture_output=True, check=False
     )
