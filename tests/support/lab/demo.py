@@ -57,8 +57,8 @@ def _demonstrate(lab: Lab, width: int) -> bool:
     """Run the steps; return whether both pods were answered and the outsider refused."""
     _say(
         width,
-        "netutil demo: one agent and two simulated pods (processes in cgroups and namespaces of their"
-        " own) on this machine; no sidecar, no cluster.",
+        "netutil demo: one agent and two simulated pods (processes in cgroups and namespaces of"
+        " their own) on this machine; no sidecar, no cluster.",
     )
     feed = _feed_handler(lab)
     upf = _upf(lab)
