@@ -114,7 +114,11 @@ def _parser() -> argparse.ArgumentParser:
         shared("socket", "pid", outputs=_ENV_OUTPUTS),
     )
     env.add_argument("key", nargs="?", metavar="KEY", help="print only the value of this variable")
-    network = add("network", "the pod's networks as the CNI plugin reported them", _waiting())
+    network = add(
+        "network",
+        "the pod's networks: the network-status annotation, else the pod's IPs",
+        _waiting(),
+    )
     network.add_argument(
         "interface", nargs="?", metavar="INTERFACE", help="print only this interface"
     )
@@ -126,7 +130,9 @@ def _parser() -> argparse.ArgumentParser:
     _add_env(watch, "-o json always prints it")
     add("whoami", "the pod and container of the calling process")
     interfaces = add(
-        "interfaces", "the pod's interfaces: reported, live in the kernel, and devices", _waiting()
+        "interfaces",
+        "the pod's interfaces: as reported, live in the kernel, and their devices",
+        _waiting(),
     )
     interfaces.add_argument(
         "interface", nargs="?", metavar="INTERFACE", help="print only this interface"
@@ -136,8 +142,8 @@ def _parser() -> argparse.ArgumentParser:
             "--wait",
             type=awaited,
             metavar="INTERFACE=NAME",
-            help="first wait, at most --timeout, until the CNI plugin has reported this interface,"
-            " or the kernel has it",
+            help="first wait, at most --timeout, until the network-status annotation or the kernel"
+            " has this interface",
         )
     devices = add("devices", "devices, exclusive CPUs, memory and resource claims of the container")
     devices.add_argument(
