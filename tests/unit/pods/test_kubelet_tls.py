@@ -244,7 +244,7 @@ def test_a_handshake_that_never_ends_is_a_timeout(open_source: Open) -> None:
     with serving(KubeletDouble(double.pods())) as plain:
         # The server waits for the end of a line that a TLS client never sends.
         url = plain.url.replace("http:", "https:")
-        source = open_source(url=url, connect_timeout_seconds=0.3)
+        source = open_source(url=url, timeouts=KubeletTimeouts(connect_seconds=0.3))
         assert failure_of(source).message
 
 
@@ -253,7 +253,7 @@ def test_a_silent_kubelet_is_a_timeout_and_recovers(
 ) -> None:
     good = kubelet.answer
     kubelet.answer = double.silent
-    source = open_source(read_timeout_seconds=0.3)
+    source = open_source(timeouts=KubeletTimeouts(read_seconds=0.3))
     assert failure_of(source).message == "The kubelet did not send anything in time."
     kubelet.answer = good
     assert source.fetch()
@@ -262,7 +262,7 @@ def test_a_silent_kubelet_is_a_timeout_and_recovers(
 def test_a_drip_over_tls_ends_at_the_deadline(open_source: Open, kubelet: KubeletDouble) -> None:
     good = kubelet.answer
     kubelet.answer = double.dripping(b"HTTP/1.1 200 OK\r\nContent-Length: 9999\r\n\r\n")
-    source = open_source(total_timeout_seconds=0.7)
+    source = open_source(timeouts=KubeletTimeouts(total_seconds=0.7))
     assert failure_of(source).message == "The kubelet did not finish its answer within 0.7 s."
     kubelet.answer = good
     assert source.fetch()
