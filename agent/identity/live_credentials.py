@@ -32,6 +32,8 @@ _INFO_CREDS = 1 << 1
 _GET_INFO = 3 << 30 | _INFO.size << 16 | 0xFF << 8 | 11
 """PIDFD_GET_INFO: _IOWR(PIDFS_IOCTL_MAGIC, 11, struct pidfd_info)."""
 _EMPTY = bytes(_INFO.size)
+_ROOT = (0, 0, 0)
+"""Real, effective and saved user id."""
 _NOT_SUPPORTED = (errno.ENOTTY, errno.EINVAL, errno.EPERM, errno.EACCES, errno.ENOSYS)
 """EINVAL: Linux 6.11 and 6.12, which know other ioctls of a pidfd only."""
 _LIBC = ctypes.PyDLL(None, use_errno=True)
@@ -48,6 +50,10 @@ def credentials_now(process: PinnedProcess) -> ThreadCredentials:
     # The same ids after it: no setuid program was executed between the two calls, whose
     # capabilities would then be taken for those of the ids before.
     if ids is None or capabilities is None or first_thread_ids(process) != ids:
+        return process.through_running_thread(thread_credentials)
+    # A setuid program that dropped its ids between the last two calls has the ids of before. The
+    # file has both of one moment, or nearly; few processes of users have capabilities.
+    if capabilities and ids[:3] != _ROOT:
         return process.through_running_thread(thread_credentials)
     # It runs after these calls. So its PID was not another's, and it was not a zombie, whose ids
     # are those that it had: other threads may have others.

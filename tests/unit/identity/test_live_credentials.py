@@ -125,6 +125,15 @@ def test_ids_that_change_meanwhile_are_read_again(monkeypatch: pytest.MonkeyPatc
     assert not reported
 
 
+def test_capabilities_of_a_user_are_read_from_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A setuid program that drops its ids at once has the ids of before and after it."""
+    monkeypatch.setattr(live_credentials, "first_thread_ids", lambda _: (USER,) * 6)
+    monkeypatch.setattr(live_credentials, "_effective_capabilities", lambda _: 0x1FFFFFFFFFF)
+    with process(become(USER, USER)) as started, pinned(started.pid) as pin:
+        found = credentials_now(pin)
+    assert found.ids == (USER,) * 6 and not found.effective_capabilities
+
+
 @pytest.mark.parametrize("number", [errno.ENOTTY, errno.EINVAL, errno.EACCES])
 def test_a_kernel_without_the_ioctl_is_detected(
     number: int, monkeypatch: pytest.MonkeyPatch
