@@ -128,7 +128,10 @@ def read_as_caller(
     """
     asking = credentials_now(caller)
     _ensure_ids(asking, credentials)
-    ids_are_compared = target.pid != os.getpid() and _kernel_compares_ids(asking, credentials)
+    # The kernel asks a process that reads itself for nothing, so the agent asks for its own files.
+    if target.pid == os.getpid() and not asking.effective_capabilities & _CAP_SYS_PTRACE:
+        raise _refused("it is the agent itself, and the caller does not have CAP_SYS_PTRACE")
+    ids_are_compared = _kernel_compares_ids(asking, credentials)
 
     def read_and_check(thread: int) -> T:
         answer = read(thread)
@@ -175,8 +178,7 @@ def _kernel_compares_ids(asking: ThreadCredentials, credentials: Credentials) ->
     It compares the file system ids of the reader with the real, effective and saved ids of the
     process that is read, and otherwise requires CAP_SYS_PTRACE in the user namespace of the latter
     (`__ptrace_may_access` in kernel/ptrace.c): so it does if the caller has the same three ids, and
-    not that capability. It compares nothing where a process reads itself, and the owner of a user
-    namespace has all capabilities in that.
+    not that capability. The owner of a user namespace has all capabilities in that.
     """
     uid, gid = credentials.uid, credentials.gid
     has_one_id = asking.ids == (uid, uid, uid, gid, gid, gid)

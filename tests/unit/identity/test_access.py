@@ -127,6 +127,13 @@ def test_the_agent_itself_is_not_readable_by_a_user() -> None:
         assert_refused(caller.pid, os.getpid())
 
 
+def test_the_agent_itself_is_readable_only_with_power() -> None:
+    with process(before=WITHOUT_CAPABILITIES) as caller, process() as powerful:
+        assert_refused(caller.pid, os.getpid())
+        assert not kernel_allows(os.getpid(), before=WITHOUT_CAPABILITIES)
+        ask(powerful.pid, os.getpid())
+
+
 @pytest.mark.parametrize(
     ("ids", "capabilities", "expected"),
     [
@@ -173,6 +180,17 @@ def test_a_root_with_fewer_capabilities_does_not_read_more() -> None:
     with process(before=WITHOUT_CAPABILITIES) as caller, process() as target:
         assert_refused(caller.pid, target.pid)
         assert not kernel_allows(target.pid, before=WITHOUT_CAPABILITIES)
+
+
+def test_a_user_reads_what_has_no_more_capabilities() -> None:
+    as_user = ("setpriv", f"--reuid={USER}", f"--regid={USER}", "--clear-groups")
+    admin = (*as_user, "--inh-caps=+net_admin", "--ambient-caps=+net_admin")
+    with process(before=admin) as one, process(before=admin) as two, process(before=as_user) as low:
+        ask(one.pid, two.pid)
+        ask(one.pid, low.pid)
+        assert_refused(low.pid, one.pid)
+        assert kernel_allows(two.pid, before=admin)
+        assert not kernel_allows(one.pid, before=as_user)
 
 
 def test_a_process_in_a_user_namespace_of_its_own_is_refused() -> None:
