@@ -134,7 +134,11 @@ def read_as_caller(
     ids_are_compared = _kernel_compares_ids(asking, credentials)
 
     def read_and_check(thread: int) -> T:
-        answer = read(thread)
+        try:
+            answer = read(thread)
+        except AgentError:
+            _ensure_own_user_namespace(thread)  # an error says something of the target too
+            raise
         # No process that left a user namespace comes back to it, so a process that is in it now was
         # in it all the time. The kernel shows the name of a namespace only to a process that may
         # read it.
@@ -164,7 +168,7 @@ def read_as_caller(
         target.ensure_alive()
         raise _refused("the kernel does not let the caller read it (ptrace access mode)") from None
     except AgentError:
-        caller.through_running_thread(check_caller)  # an error says something of the target too
+        caller.through_running_thread(check_caller)  # and for the caller
         raise
     caller.through_running_thread(check_caller)  # after the read, for the same reason
     caller.ensure_alive()

@@ -219,6 +219,21 @@ def test_errors_of_a_read_are_not_for_another_user_namespace() -> None:
                 read_as_caller(asking, connected(asking), asked, too_large)
 
 
+def test_errors_say_nothing_of_another_user_namespace() -> None:
+    def too_large(_: int) -> None:
+        raise ResourceExhausted(Reason.ENVIRONMENT_TOO_LARGE, "It is too large.", read="environ")
+
+    shut_in = AS_USER + IN_ITS_OWN_USER_NAMESPACE
+    with (
+        process(AS_USER) as caller,
+        process(shut_in) as target,
+        pinned(caller.pid) as asking,
+        pinned(target.pid) as asked,
+        pytest.raises(PermissionDenied),
+    ):
+        read_as_caller(asking, connected(asking), asked, too_large)
+
+
 def test_a_caller_with_the_powers_of_the_agent_is_read_with_them(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
