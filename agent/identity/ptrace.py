@@ -128,9 +128,7 @@ def read_as_caller(
     """
     asking = credentials_now(caller)
     _ensure_ids(asking, credentials)
-    # The kernel asks a process that reads itself for nothing, so the agent asks for its own files.
-    if target.pid == os.getpid() and not asking.effective_capabilities & _CAP_SYS_PTRACE:
-        raise _refused("it is the agent itself, and the caller does not have CAP_SYS_PTRACE")
+    _ensure_may_read_agent(target, asking)
     ids_are_compared = _kernel_compares_ids(asking, credentials)
 
     def read_and_check(thread: int) -> T:
@@ -174,6 +172,15 @@ def read_as_caller(
     caller.ensure_alive()
     target.ensure_alive()
     return answer
+
+
+def _ensure_may_read_agent(target: PinnedProcess, asking: ThreadCredentials) -> None:
+    """Raise `PermissionDenied` if the target is the agent, and the caller lacks CAP_SYS_PTRACE.
+
+    The kernel lets every thread read its own process, whatever its ids and capabilities are.
+    """
+    if target.pid == os.getpid() and not asking.effective_capabilities & _CAP_SYS_PTRACE:
+        raise _refused("it is the agent itself, and the caller does not have CAP_SYS_PTRACE")
 
 
 def _kernel_compares_ids(asking: ThreadCredentials, credentials: Credentials) -> bool:
