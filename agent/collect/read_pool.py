@@ -8,9 +8,10 @@ reads. Callers that want the same fact share its next read.
 
 Of a read that mostly takes some microseconds the loop may wait for the end, for less time than it
 would take to suspend the call, wake the loop and go on (`BRIEF_SECONDS`). A read that takes longer
-is awaited as any other, and the loop then waits for none for a while: so the blocked memory of a
-hostile pod costs the loop a fiftieth of its time at most, and costs it no less than a call of the
-pod would.
+is awaited as any other, and the loop then waits for none for a while, of any pod: for 50 times as
+long as it waited, which is longer than `BRIEF_SECONDS` where the CPU or the interpreter's lock is
+taken. So reads that hostile pods make slow cost the loop a fiftieth of its time at most, however
+many pods do so.
 """
 
 from __future__ import annotations
@@ -32,8 +33,8 @@ T = TypeVar("T")
 _LOG = logging.getLogger(__name__)
 BRIEF_SECONDS = 200e-6
 """The longest wait of the loop for a read. A call takes about half of it, and a read a quarter."""
-_PAUSE_SECONDS = 50 * BRIEF_SECONDS
-"""How long the loop waits for no read after it waited in vain."""
+_PAUSE_WAITS = 50
+"""How long the loop waits for no read after it waited in vain, in times of that wait."""
 MAX_INLINE_SIZE = 1024
 """Characters or entries of a workload that the loop works on: each may cost microseconds."""
 
@@ -186,8 +187,10 @@ class ReadPool:
         one = _Read(read, share, [], handover)
         lane.add(one)
         self._begin(loop, lane)
+        began = loop.time()
         if not handover.wait(BRIEF_SECONDS):
-            self._waits_after = loop.time() + _PAUSE_SECONDS
+            ended = loop.time()
+            self._waits_after = ended + _PAUSE_WAITS * (ended - began)
             future = loop.create_future()
             one.futures.append(future)
             return await self._outcome(lane, one, future, what)  # type: ignore[no-any-return]

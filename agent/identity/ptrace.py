@@ -128,10 +128,15 @@ def read_as_caller(
     """
     asking = credentials_now(caller)
     _ensure_ids(asking, credentials)
-    ids_are_compared = target.pid != os.getpid() and _kernel_compares_ids(asking, credentials)
+    _ensure_may_read_agent(target, asking)
+    ids_are_compared = _kernel_compares_ids(asking, credentials)
 
     def read_and_check(thread: int) -> T:
-        answer = read(thread)
+        try:
+            answer = read(thread)
+        except AgentError:
+            _ensure_own_user_namespace(thread)  # an error says something of the target too
+            raise
         # No process that left a user namespace comes back to it, so a process that is in it now was
         # in it all the time. The kernel shows the name of a namespace only to a process that may
         # read it.
@@ -161,12 +166,21 @@ def read_as_caller(
         target.ensure_alive()
         raise _refused("the kernel does not let the caller read it (ptrace access mode)") from None
     except AgentError:
-        caller.through_running_thread(check_caller)  # an error says something of the target too
+        caller.through_running_thread(check_caller)  # and for the caller
         raise
     caller.through_running_thread(check_caller)  # after the read, for the same reason
     caller.ensure_alive()
     target.ensure_alive()
     return answer
+
+
+def _ensure_may_read_agent(target: PinnedProcess, asking: ThreadCredentials) -> None:
+    """Raise `PermissionDenied` if the target is the agent, and the caller lacks CAP_SYS_PTRACE.
+
+    The kernel lets every thread read its own process, whatever its ids and capabilities are.
+    """
+    if target.pid == os.getpid() and not asking.effective_capabilities & _CAP_SYS_PTRACE:
+        raise _refused("it is the agent itself, and the caller does not have CAP_SYS_PTRACE")
 
 
 def _kernel_compares_ids(asking: ThreadCredentials, credentials: Credentials) -> bool:
@@ -175,8 +189,7 @@ def _kernel_compares_ids(asking: ThreadCredentials, credentials: Credentials) ->
     It compares the file system ids of the reader with the real, effective and saved ids of the
     process that is read, and otherwise requires CAP_SYS_PTRACE in the user namespace of the latter
     (`__ptrace_may_access` in kernel/ptrace.c): so it does if the caller has the same three ids, and
-    not that capability. It compares nothing where a process reads itself, and the owner of a user
-    namespace has all capabilities in that.
+    not that capability. The owner of a user namespace has all capabilities in that.
     """
     uid, gid = credentials.uid, credentials.gid
     has_one_id = asking.ids == (uid, uid, uid, gid, gid, gid)

@@ -99,8 +99,8 @@ async def test_the_loop_waits_for_no_read_after_it_waited_in_vain(
     pool: ReadPool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever a hostile pod reads, the loop waits a fiftieth of its time at most."""
-    assert read_pool._PAUSE_SECONDS >= 50 * read_pool.BRIEF_SECONDS
-    monkeypatch.setattr(read_pool, "_PAUSE_SECONDS", 3600.0)
+    assert read_pool._PAUSE_WAITS >= 50
+    monkeypatch.setattr(read_pool, "_PAUSE_WAITS", 3600.0 / read_pool.BRIEF_SECONDS)
     release = threading.Event()
     wedged = asyncio.create_task(pool.run_brief("wedged", release.wait, "a file"))
     await asyncio.sleep(0)
@@ -113,6 +113,26 @@ async def test_the_loop_waits_for_no_read_after_it_waited_in_vain(
     waiting.close()
     release.set()
     assert await wedged
+
+
+async def test_a_pause_is_as_long_as_the_wait_was(
+    pool: ReadPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A wait lasts longer than asked for while another thread has the CPU or the lock."""
+    release = threading.Event()
+    wait = read_pool._Handover.wait
+
+    def wait_late(handover: read_pool._Handover, seconds: float) -> bool:
+        time.sleep(0.05)
+        return wait(handover, seconds)
+
+    monkeypatch.setattr(read_pool._Handover, "wait", wait_late)
+    began = asyncio.get_running_loop().time()
+    asking = asyncio.create_task(pool.run_brief("pod", release.wait, "a file"))
+    await asyncio.sleep(0)
+    assert pool._waits_after >= began + 0.05 * (1 + 50)
+    release.set()
+    assert await asking
 
 
 @pytest.mark.usefixtures("patient")
@@ -133,7 +153,7 @@ async def test_each_read_ends_once_near_the_end_of_the_wait(
     pool: ReadPool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Reads that end at about the moment at which the loop stops waiting."""
-    monkeypatch.setattr(read_pool, "_PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr(read_pool, "_PAUSE_WAITS", 0)
 
     def read(number: int) -> Callable[[], int]:
         def sleep() -> int:

@@ -127,6 +127,13 @@ def test_the_agent_itself_is_not_readable_by_a_user() -> None:
         assert_refused(caller.pid, os.getpid())
 
 
+def test_the_agent_itself_is_readable_only_with_power() -> None:
+    with process(before=WITHOUT_CAPABILITIES) as caller, process() as powerful:
+        assert_refused(caller.pid, os.getpid())
+        assert not kernel_allows(os.getpid(), before=WITHOUT_CAPABILITIES)
+        ask(powerful.pid, os.getpid())
+
+
 @pytest.mark.parametrize(
     ("ids", "capabilities", "expected"),
     [
@@ -175,6 +182,17 @@ def test_a_root_with_fewer_capabilities_does_not_read_more() -> None:
         assert not kernel_allows(target.pid, before=WITHOUT_CAPABILITIES)
 
 
+def test_a_user_reads_what_has_no_more_capabilities() -> None:
+    as_user = ("setpriv", f"--reuid={USER}", f"--regid={USER}", "--clear-groups")
+    admin = (*as_user, "--inh-caps=+net_admin", "--ambient-caps=+net_admin")
+    with process(before=admin) as one, process(before=admin) as two, process(before=as_user) as low:
+        ask(one.pid, two.pid)
+        ask(one.pid, low.pid)
+        assert_refused(low.pid, one.pid)
+        assert kernel_allows(two.pid, before=admin)
+        assert not kernel_allows(one.pid, before=as_user)
+
+
 def test_a_process_in_a_user_namespace_of_its_own_is_refused() -> None:
     """The kernel would let the namespace's owner in; the agent does not take on that power."""
     shut_in = AS_USER + IN_ITS_OWN_USER_NAMESPACE
@@ -199,6 +217,21 @@ def test_errors_of_a_read_are_not_for_another_user_namespace() -> None:
                 pytest.raises(error),
             ):
                 read_as_caller(asking, connected(asking), asked, too_large)
+
+
+def test_errors_say_nothing_of_another_user_namespace() -> None:
+    def too_large(_: int) -> None:
+        raise ResourceExhausted(Reason.ENVIRONMENT_TOO_LARGE, "It is too large.", read="environ")
+
+    shut_in = AS_USER + IN_ITS_OWN_USER_NAMESPACE
+    with (
+        process(AS_USER) as caller,
+        process(shut_in) as target,
+        pinned(caller.pid) as asking,
+        pinned(target.pid) as asked,
+        pytest.raises(PermissionDenied),
+    ):
+        read_as_caller(asking, connected(asking), asked, too_large)
 
 
 def test_a_caller_with_the_powers_of_the_agent_is_read_with_them(

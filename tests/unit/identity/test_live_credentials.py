@@ -13,7 +13,7 @@ from netutil.agent.errors import Unauthenticated
 from netutil.agent.identity import live_credentials
 from netutil.agent.identity.live_credentials import credentials_now, first_thread_ids
 from netutil.agent.identity.process import thread_credentials
-from netutil.agent.parsers.process import Ids
+from netutil.agent.parsers.process import Ids, ThreadCredentials
 
 from tests.support.processes import (
     END_OF_FIRST_THREAD,
@@ -123,6 +123,67 @@ def test_ids_that_change_meanwhile_are_read_again(monkeypatch: pytest.MonkeyPatc
     with process() as started, pinned(started.pid) as pin:
         assert credentials_now(pin).ids == (0, 0, 0, 0, 0, 0)
     assert not reported
+
+
+def test_capabilities_of_a_user_are_read_from_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A setuid program that drops its ids at once has the ids of before and after it."""
+    monkeypatch.setattr(live_credentials, "first_thread_ids", lambda _: (USER,) * 6)
+    monkeypatch.setattr(live_credentials, "_effective_capabilities", lambda _: 0x1FFFFFFFFFF)
+    with process(become(USER, USER)) as started, pinned(started.pid) as pin:
+        found = credentials_now(pin)
+    assert found.ids == (USER,) * 6 and not found.effective_capabilities
+
+
+AS_USER_WITH_POWERS = (
+    "setpriv",
+    *(f"--reuid={USER}", f"--regid={USER}", "--clear-groups"),
+    *("--inh-caps=+net_admin,+net_raw", "--ambient-caps=+net_admin,+net_raw"),
+)
+NET_ADMIN_AND_RAW = 1 << 12 | 1 << 13
+
+
+@pytest.mark.usefixtures("_kernel")
+def test_a_user_may_have_capabilities() -> None:
+    with process(before=AS_USER_WITH_POWERS) as started, pinned(started.pid) as pin:
+        found = credentials_now(pin)
+    assert found.ids == (USER,) * 6 and found.effective_capabilities == NET_ADMIN_AND_RAW
+
+
+@pytest.mark.usefixtures("_kernel")
+@pytest.mark.parametrize("starts", [(1, 2), (None, None), (None, 1), (1, None)])
+def test_capabilities_of_two_programs_do_not_count(
+    starts: tuple[int | None, int | None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = list(starts)
+    monkeypatch.setattr(live_credentials, "_environment_start", lambda _: found.pop(0))
+    with process(before=AS_USER_WITH_POWERS) as started, pinned(started.pid) as pin:
+        assert credentials_now(pin).effective_capabilities == 0
+
+
+@pytest.mark.usefixtures("_kernel")
+@pytest.mark.parametrize("other", [(USER,) * 5 + (OTHER,), (USER, 0, 0, USER, USER, USER)])
+def test_capabilities_beside_other_ids_do_not_count(
+    other: Ids, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    user = (USER,) * 6
+    monkeypatch.setattr(live_credentials, "_by_pidfd", lambda _: with_all(user))
+    reported = [with_all(user), with_all(other)]
+    monkeypatch.setattr(live_credentials, "thread_credentials", lambda _: reported.pop(0))
+    with process() as started, pinned(started.pid) as pin:
+        assert credentials_now(pin).effective_capabilities == 0
+    assert not reported
+
+
+def test_a_program_that_can_be_root_again_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = with_all((USER, USER, 0, USER, USER, USER))
+    monkeypatch.setattr(live_credentials, "_by_pidfd", lambda _: found)
+    monkeypatch.setattr(live_credentials, "thread_credentials", lambda _: found)
+    with process() as started, pinned(started.pid) as pin:
+        assert credentials_now(pin).effective_capabilities == 0
+
+
+def with_all(ids: Ids) -> ThreadCredentials:
+    return ThreadCredentials(ids, 0x1FFFFFFFFFF, has_ended=False)
 
 
 @pytest.mark.parametrize("number", [errno.ENOTTY, errno.EINVAL, errno.EACCES])
