@@ -12,7 +12,6 @@ import pytest
 from netutil.agent.identity import cgroup_mounts
 from netutil.agent.identity.cgroup_walk import processes_below
 
-
 CALLS = 1000
 """Python's default limit. Other tests of the same process may have left a higher one."""
 
