@@ -52,7 +52,7 @@ PODS = [
         container("app", asking("after-init")),
         initContainers=[container("init", asking("in-init", "exit 0"))],
     ),
-    pod("unprivileged", container("app", asking("unprivileged"), securityContext=_UNPRIVILEGED)),
+    pod("nobody", container("app", asking("nobody"), securityContext=_UNPRIVILEGED)),
     pod(
         "hooked",
         container(
@@ -77,7 +77,7 @@ FIRST_ANSWERS = {
     "shared-side": ("shared", "side"),
     "in-init": ("initialised", "init"),
     "after-init": ("initialised", "app"),
-    "unprivileged": ("unprivileged", "app"),
+    "nobody": ("nobody", "app"),
     "hooked": ("hooked", "app"),
 }
 
