@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import grpc
 from netutil.agent.csi.answering import answering
-from netutil.agent.csi.requests import parse_publish, parse_unpublish
-from netutil.agent.csi.volumes import Volumes
+from netutil.agent.csi.requests import parse_place, parse_publish
+from netutil.agent.csi.volumes import Volumes, ensure_no_link
 from netutil.csi.v1 import csi_pb2, csi_pb2_grpc
 
 _LOG = logging.getLogger(__name__)
@@ -33,8 +33,9 @@ class NodeService(csi_pb2_grpc.NodeServicer):
     ) -> csi_pb2.NodePublishVolumeResponse:
         """Mount the source at the target path, read-only."""
         with answering("NodePublishVolume", context, self.end):
-            publication = parse_publish(request, self.pods)
-            target = publication.target
+            target = parse_place(request, self.pods)
+            ensure_no_link(target)
+            publication = parse_publish(request, target)
             what = "mounted" if self.volumes.publish(target) else "is mounted already"
             _LOG.info(
                 "csi: pod %s (%s) volume %s: %s",
@@ -50,7 +51,8 @@ class NodeService(csi_pb2_grpc.NodeServicer):
     ) -> csi_pb2.NodeUnpublishVolumeResponse:
         """Unmount whatever is at the target path, and remove it."""
         with answering("NodeUnpublishVolume", context, self.end):
-            target = parse_unpublish(request, self.pods)
+            target = parse_place(request, self.pods)
+            ensure_no_link(target)
             mounts = self.volumes.unpublish(target)
             _LOG.info(
                 "csi: pod %s volume %s: unmounted, %d mount(s)",

@@ -35,9 +35,19 @@ class Publication:
     pod: str
 
 
-def parse_publish(request: csi_pb2.NodePublishVolumeRequest, pods: str) -> Publication:
-    """Return what to mount where. Raises InvalidRequest."""
-    target = _target(request.volume_id, request.target_path, pods)
+def parse_place(
+    request: csi_pb2.NodePublishVolumeRequest | csi_pb2.NodeUnpublishVolumeRequest, pods: str
+) -> Target:
+    """Return where to mount or unmount. Raises InvalidRequest."""
+    if not request.volume_id:
+        raise InvalidRequest("volume_id is missing: the kubelet sets it, no other caller may call")
+    if not request.target_path:
+        raise InvalidRequest("target_path is missing: the kubelet sets it")
+    return parse_target(request.target_path, pods)
+
+
+def parse_publish(request: csi_pb2.NodePublishVolumeRequest, target: Target) -> Publication:
+    """Return what to mount at a target, the place of the request. Raises InvalidRequest."""
     _check_capability(request.volume_capability)
     if not request.readonly:
         raise InvalidRequest(
@@ -47,19 +57,6 @@ def parse_publish(request: csi_pb2.NodePublishVolumeRequest, pods: str) -> Publi
     _check_context(context, target)
     pod = f"{context.get(_POD_NAMESPACE, '')}/{context.get(_POD_NAME, '')}"
     return Publication(target, pod)
-
-
-def parse_unpublish(request: csi_pb2.NodeUnpublishVolumeRequest, pods: str) -> Target:
-    """Return what to unmount. Raises InvalidRequest."""
-    return _target(request.volume_id, request.target_path, pods)
-
-
-def _target(volume_id: str, path: str, pods: str) -> Target:
-    if not volume_id:
-        raise InvalidRequest("volume_id is missing: the kubelet sets it, no other caller may call")
-    if not path:
-        raise InvalidRequest("target_path is missing: the kubelet sets it")
-    return parse_target(path, pods)
 
 
 def _check_capability(capability: csi_pb2.VolumeCapability) -> None:

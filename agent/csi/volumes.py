@@ -39,9 +39,8 @@ class Volumes:
     def publish(self, target: Target) -> bool:
         """Mount the source at the target; return whether it was not mounted there before.
 
-        Raises InvalidRequest for a link in the target's parent, SourceRemoved, VolumeFailed.
+        The target has no link in its parent (`ensure_no_link`). Raises SourceRemoved, VolumeFailed.
         """
-        _check_no_link(target)
         with self._lock(target):
             self._check_source()
             try:
@@ -56,9 +55,8 @@ class Volumes:
         """Unmount all mounts at the target and remove it; return how many mounts there were.
 
         A target that does not exist is no error. The source does not matter: it may be removed.
-        Raises InvalidRequest for a link in the target's parent, VolumeFailed.
+        The target has no link in its parent (`ensure_no_link`). Raises VolumeFailed.
         """
-        _check_no_link(target)
         with self._lock(target):
             try:
                 unmounted = _unmount_all(target.path)
@@ -113,7 +111,7 @@ class Volumes:
         raise VolumeFailed(f"{path} has another mount ({shown(mounts[-1].root)}): unmount it")
 
 
-def _check_no_link(target: Target) -> None:
+def ensure_no_link(target: Target) -> None:
     """Raise InvalidRequest if a component of the parent is a link; it need not exist."""
     if os.path.realpath(target.parent) != target.parent:
         raise InvalidRequest(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from google.protobuf.message import DecodeError
 from netutil.agent.csi.errors import InvalidRequest, VolumeFailed
 from netutil.agent.csi.mountinfo import Mount, parse_mounts_at
-from netutil.agent.csi.requests import Publication, parse_publish
+from netutil.agent.csi.requests import Publication, parse_place, parse_publish
 from netutil.agent.csi.target import Target as VolumeTarget
 from netutil.agent.csi.target import parse_target
 from netutil.csi.v1 import csi_pb2
@@ -21,7 +21,8 @@ _MAX_MESSAGE = 4096
 def _publish(data: bytes) -> Publication | str:
     """Return what to mount, or the sentence for the pod's event."""
     try:
-        return parse_publish(csi_pb2.NodePublishVolumeRequest.FromString(data), PODS)
+        request = csi_pb2.NodePublishVolumeRequest.FromString(data)
+        return parse_publish(request, parse_place(request, PODS))
     except InvalidRequest as error:
         return str(error)
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from netutil.agent.csi.errors import InvalidRequest
-from netutil.agent.csi.requests import parse_publish, parse_unpublish
+from netutil.agent.csi.requests import Publication, parse_place, parse_publish
 from netutil.csi.v1 import csi_pb2
 
 from tests.support.csi_host import request
@@ -65,22 +65,26 @@ REJECTED: dict[str, tuple[dict[str, Any], str]] = {
 }
 
 
+def parsed(message: csi_pb2.NodePublishVolumeRequest) -> Publication:
+    return parse_publish(message, parse_place(message, PODS))
+
+
 def test_a_kubelets_request_names_pod_and_target() -> None:
-    publication = parse_publish(request(UID, PATH), PODS)
+    publication = parsed(request(UID, PATH))
     assert publication.pod == "shop/web-0"
     assert publication.target.path == PATH
 
 
 def test_a_token_of_the_service_account_is_accepted() -> None:
     context = CONTEXT | {KEY + "serviceAccount.tokens": "{}"}
-    parse_publish(request(UID, PATH, volume_context=context), PODS)
+    parsed(request(UID, PATH, volume_context=context))
 
 
 @pytest.mark.parametrize("case", REJECTED)
 def test_a_wrong_request_is_rejected_with_the_fix(case: str) -> None:
     changes, sentence = REJECTED[case]
     with pytest.raises(InvalidRequest) as rejected:
-        parse_publish(request(UID, PATH, **changes), PODS)
+        parsed(request(UID, PATH, **changes))
     assert sentence in str(rejected.value)
 
 
@@ -89,9 +93,7 @@ def test_a_wrong_request_is_rejected_with_the_fix(case: str) -> None:
 )
 def test_a_wrong_unmount_is_rejected(volume_id: str, path: str) -> None:
     with pytest.raises(InvalidRequest):
-        parse_unpublish(
-            csi_pb2.NodeUnpublishVolumeRequest(volume_id=volume_id, target_path=path), PODS
-        )
+        parse_place(csi_pb2.NodeUnpublishVolumeRequest(volume_id=volume_id, target_path=path), PODS)
 
 
 @given(st.dictionaries(st.text(max_size=300), st.text(max_size=300), min_size=1, max_size=5))
@@ -99,8 +101,8 @@ def test_a_rejected_attribute_makes_one_short_line(attributes: dict[str, str]) -
     context = attributes | CONTEXT
     message = request(UID, PATH, volume_context=context)
     if context.keys() == CONTEXT.keys():
-        parse_publish(message, PODS)
+        parsed(message)
         return
     with pytest.raises(InvalidRequest) as rejected:
-        parse_publish(message, PODS)
+        parsed(message)
     assert str(rejected.value).isprintable() and len(str(rejected.value)) < 3000
