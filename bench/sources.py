@@ -1,6 +1,8 @@
-"""What each source of pods and of claims costs the agent at its start: its own imports.
+"""What each source of pods and of claims costs the agent: its own imports, and 250 pods.
 
-A new process imports all that the agent always needs, then makes the source as the agent does.
+For the imports a new process imports all that the agent always needs, then makes the source as the
+agent does. The 250 pods have a connection and an idle `Watch` each. The kubelet is the double of
+the tests.
 """
 
 from __future__ import annotations
@@ -10,10 +12,15 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
 from typing import NamedTuple
 
 from bench import node
+from bench.holding import settled_cost
+from bench.load_generator import LoadGenerator
 from bench.rows import Row
+from tests.support.fakes import kubelet, podsapi
+from tests.support.lab import Lab, LabAgent, LabContainer
 
 _MADE = """
 import json, sys, time
@@ -41,6 +48,9 @@ _SOURCES: dict[str, tuple[str, ...]] = {
     "claims": ("--pod-source=kubelet", "--resource-claims=apiserver", *_API_SERVER),
     "both": ("--pod-source=apiserver", "--resource-claims=apiserver", *_API_SERVER),
 }
+
+
+_PODS = 250
 
 
 class Made(NamedTuple):
@@ -73,6 +83,47 @@ def rows(*, quick: bool) -> Iterator[Row]:
                 max(values),
                 note=note,
             )
+    yield from _with_pods(1.0 if quick else 5.0)
+
+
+def _with_pods(seconds: float) -> Iterator[Row]:
+    """Yield the memory of an agent with many pods, for the sources that are on the node."""
+    with ExitStack() as stack:
+        lab = stack.enter_context(Lab())
+        containers = node.light_pods(lab, _PODS)
+        items = lab.pod_list()["items"]
+        http = stack.enter_context(kubelet.serving(kubelet.KubeletDouble(kubelet.pods(*items))))
+        path = lab.directory / "pods-api.sock"
+        double = podsapi.KubeletDouble(path, *map(podsapi.pod_of_json, items))
+        stack.enter_context(podsapi.serving_in_a_thread(double))
+        for source, flags in {
+            "file": (),
+            "kubelet": (f"--kubelet-url={http.url}",),
+            "pods-api": (f"--pods-api={path}",),
+        }.items():
+            kind = None if source == "file" else source
+            agent = lab.agent("--log-level=warning", *flags, pod_source=kind)
+            yield _watched(lab, agent, containers, source, seconds)
+            agent.stop()
+
+
+def _watched(
+    lab: Lab, agent: LabAgent, containers: list[LabContainer], source: str, seconds: float
+) -> Row:
+    node.wait_for_socket(lab.socket)
+    with ExitStack() as stack:
+        for container in containers:
+            stack.enter_context(LoadGenerator(container)).ask("watch", "Watch", 1)
+        cost = settled_cost(agent, len(containers), seconds)
+    what = f"{_PODS} pods with a `Watch` each"
+    return Row(
+        f"source.{source}.agent",
+        f"memory of the agent (PSS), {what}, source `{source}`",
+        "absolute",
+        cost.memory_mib,
+        "MiB",
+        note=cost.note,
+    )
 
 
 def _make(flags: tuple[str, ...]) -> Made:

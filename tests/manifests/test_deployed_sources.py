@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import json
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,13 +10,11 @@ from typing import Any
 
 import pytest
 import trustme
-from google.protobuf import json_format
-from netutil.podsapi.v1alpha1 import pod_pb2
 
 from tests.manifests.deployment import LabNode, free_loopback, lab_node
 from tests.support.fakes.apiserver import ApiServer, serving_api
 from tests.support.fakes.certificates import context_of
-from tests.support.fakes.podsapi import KubeletDouble
+from tests.support.fakes.podsapi import KubeletDouble, pod_of_json, serving_in_a_thread
 from tests.support.lab import why_no_lab
 from tests.support.manifests.overlays import BASES, with_component
 from tests.support.nodes.agent_node import NETWORK_STATUS, netutil
@@ -64,24 +59,6 @@ def wait_for_interface(node: LabNode, interface: str) -> float:
     return time.monotonic() - began
 
 
-@contextlib.contextmanager
-def in_a_thread(kubelet: KubeletDouble) -> Iterator[asyncio.AbstractEventLoop]:
-    """Serve while the test itself blocks."""
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever)
-    thread.start()
-    stack = contextlib.AsyncExitStack()
-    try:
-        enter = stack.enter_async_context(kubelet.serving())
-        asyncio.run_coroutine_threadsafe(enter, loop).result(30)
-        yield loop
-    finally:
-        asyncio.run_coroutine_threadsafe(stack.aclose(), loop).result(30)
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join()
-        loop.close()
-
-
 @pytest.mark.parametrize("base", BASES)
 def test_an_agent_with_the_api_server_answers_and_brings_changes(node: LabNode, base: str) -> None:
     authority = trustme.CA()
@@ -104,18 +81,13 @@ def test_an_agent_with_the_api_server_answers_and_brings_changes(node: LabNode, 
 
 @pytest.mark.parametrize("base", BASES)
 def test_an_agent_with_the_pods_api_answers_and_brings_changes(node: LabNode, base: str) -> None:
-    def read(pod: dict[str, Any]) -> pod_pb2.Pod:
-        for statuses in pod["status"].get("containerStatuses", []):
-            statuses["state"] = {"waiting": {}}  # a moment is text in JSON, a number here
-        return json_format.ParseDict(pod, pod_pb2.Pod(), ignore_unknown_fields=True)
-
     node.pods_api.mkdir(exist_ok=True)
-    kubelet = KubeletDouble(Path(node.pods_api, "pods-api.sock"), *map(read, pods_of(node)))
-    with in_a_thread(kubelet) as loop:
+    kubelet = KubeletDouble(Path(node.pods_api, "pods-api.sock"), *map(pod_of_json, pods_of(node)))
+    with serving_in_a_thread(kubelet) as loop:
         node.deploy(with_component(base, "pods-api"))
         assert netutil(node.user, "whoami", uid=0, gid=0)["name"] == "of-a-user"
         (pod,) = (one for one in pods_of(node) if one["metadata"]["name"] == "of-a-user")
-        loop.call_soon_threadsafe(kubelet.put, read(with_network(pod, "net2")))
+        loop.call_soon_threadsafe(kubelet.put, pod_of_json(with_network(pod, "net2")))
         assert wait_for_interface(node, "net2") < 10
         assert kubelet.watches == 1
         node.withdraw()

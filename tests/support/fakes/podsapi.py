@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import grpc
+from google.protobuf import json_format
 from netutil.agent.kubelet.podsapi.source import PodsApiSource, Timing
 from netutil.agent.pods.directory import PodDirectory
 from netutil.podsapi.v1alpha1 import pod_pb2, pods_pb2, pods_pb2_grpc
@@ -36,6 +38,13 @@ def pod(
             ],
         ),
     )
+
+
+def pod_of_json(document: dict[str, Any]) -> pod_pb2.Pod:
+    """Return a pod of a PodList as the Pods API has it. The document is changed."""
+    for statuses in document["status"].get("containerStatuses", []):
+        statuses["state"] = {"waiting": {}}  # a moment is text in JSON, a number here
+    return json_format.ParseDict(document, pod_pb2.Pod(), ignore_unknown_fields=True)
 
 
 class KubeletDouble(pods_pb2_grpc.PodsServicer):
@@ -124,6 +133,24 @@ class KubeletDouble(pods_pb2_grpc.PodsServicer):
         finally:
             await server.stop(0)
             self.path.unlink(missing_ok=True)
+
+
+@contextmanager
+def serving_in_a_thread(kubelet: KubeletDouble) -> Iterator[asyncio.AbstractEventLoop]:
+    """Serve while the caller blocks."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    stack = AsyncExitStack()
+    try:
+        enter = stack.enter_async_context(kubelet.serving())
+        asyncio.run_coroutine_threadsafe(enter, loop).result(30)
+        yield loop
+    finally:
+        asyncio.run_coroutine_threadsafe(stack.aclose(), loop).result(30)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
 
 
 @asynccontextmanager
