@@ -76,13 +76,20 @@ class Container:
 
 
 def container_of(node: Node, pod_name: str, name: str) -> Container:
-    """Return a container of a pod, as it runs now."""
+    """Return a container of a pod, as it runs now.
+
+    Raises LookupError where the pod's status is not of now: after the end of a container it names
+    the ended one for some seconds.
+    """
     pod = node.pods()[pod_name]
     statuses = pod["status"]["containerStatuses"]
     (container_id,) = (one["containerID"] for one in statuses if one["name"] == name)
     container_id = container_id.removeprefix("containerd://")
     tasks = [line.split() for line in node.ctr("tasks", "list").splitlines()]
-    (pid,) = (int(task[1]) for task in tasks if task[0] == container_id)
+    pids = [int(task[1]) for task in tasks if task[0] == container_id]
+    if not pids:
+        raise LookupError(f"{pod_name}/{name}: container {container_id} has no task")
+    (pid,) = pids
     info = json.loads(node.ctr("containers", "info", container_id))
     return Container(node, pod, name, container_id, pid, info["Spec"])
 
