@@ -19,7 +19,7 @@ import psutil
 import pytest
 from netutil.agent.collect import network_cache as module
 from netutil.agent.collect.live_networks import LiveNetworks
-from netutil.agent.collect.network_cache import LiveNetwork, NetworkCache
+from netutil.agent.collect.network_cache import LiveNetwork, NetworkCache, Run
 from netutil.agent.collect.read_pool import ReadPool
 from netutil.agent.errors import (
     QuotaExceeded,
@@ -441,10 +441,8 @@ async def test_all_callers_before_a_reading_begins_share_it(
     assert len({id(one.state) for one in found}) == 1
 
 
-async def test_a_reading_from_before_the_question_does_not_answer_it(
-    process: Process, pin: PinnedProcess
-) -> None:
-    begun, go_on = asyncio.Event(), asyncio.Event()
+def paused_reads(begun: asyncio.Event, go_on: asyncio.Event) -> Run:
+    """Return what makes a read and then waits: `begun` is set, and `go_on` is awaited."""
     pool = ReadPool()
 
     async def held_up(pod_key: str, read: Callable[[], Any], what: str) -> Any:
@@ -453,7 +451,14 @@ async def test_a_reading_from_before_the_question_does_not_answer_it(
         await go_on.wait()
         return done
 
-    cache = NetworkCache(held_up)
+    return held_up
+
+
+async def test_a_reading_from_before_the_question_does_not_answer_it(
+    process: Process, pin: PinnedProcess
+) -> None:
+    begun, go_on = asyncio.Event(), asyncio.Event()
+    cache = NetworkCache(paused_reads(begun, go_on))
     first = asyncio.create_task(cache.network("pod", pin, seen(pin)))
     await begun.wait()
     process.batch("link add br0 type bridge\n")
@@ -469,15 +474,7 @@ async def test_a_change_taken_by_another_question_stales_a_reading(
     process: Process, pin: PinnedProcess
 ) -> None:
     begun, go_on = asyncio.Event(), asyncio.Event()
-    pool = ReadPool()
-
-    async def held_up(pod_key: str, read: Callable[[], Any], what: str) -> Any:
-        done = await pool.run(pod_key, read, what)
-        begun.set()
-        await go_on.wait()
-        return done
-
-    cache = NetworkCache(held_up)
+    cache = NetworkCache(paused_reads(begun, go_on))
     go_on.set()
     await quietly(cache, pin)
     go_on.clear()
