@@ -180,14 +180,15 @@ class ReadPool:
         If a thread is free for it, the loop waits that long, and no longer. Raises as `run`.
         """
         loop = asyncio.get_running_loop()
-        if pod_key in self._lanes or self._running >= self.threads or not self._may_wait(loop):
+        began = loop.time()
+        is_pause = began < self._waits_after
+        if is_pause or pod_key in self._lanes or self._running >= self.threads:
             return await self.run(pod_key, read, what, share)
         lane = self._lanes[pod_key] = _PodLane(pod_key)
         handover = _Handover()
         one = _Read(read, share, [], handover)
         lane.add(one)
         self._begin(loop, lane)
-        began = loop.time()
         if not handover.wait(BRIEF_SECONDS):
             ended = loop.time()
             self._waits_after = ended + _PAUSE_WAITS * (ended - began)
@@ -201,9 +202,6 @@ class ReadPool:
         if isinstance(error, OSError):
             raise resource_exhausted(error, what) or error from None
         raise error
-
-    def _may_wait(self, loop: asyncio.AbstractEventLoop) -> bool:
-        return loop.time() >= self._waits_after
 
     async def run_sized(self, pod_key: str, make: Callable[[], T], size: int | None = None) -> T:
         """Return what `make` makes of `size` characters or entries that a workload wrote.
