@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
@@ -81,4 +82,6 @@ def wait_for_state(pid: int, state: str) -> None:
 
 
 def open_descriptors() -> int:
+    """Return how many are open, without the garbage of the tests before, which may go any time."""
+    gc.collect()
     return psutil.Process().num_fds()

@@ -33,7 +33,8 @@ from netutil.agent.facts.cpu_partition import read_partition
 from netutil.agent.facts.hugepages import read_usage
 from netutil.agent.parsers.cgroup import CgroupIdentity
 
-from tests.unit.facts.test_held_files import cgroup, descriptors, open_files
+from tests.support.processes import open_descriptors
+from tests.unit.facts.test_held_files import cgroup, open_files
 
 FILES = {
     "cpuset.cpus": "0-1\n",
@@ -167,9 +168,9 @@ async def test_identities_are_not_kept_longer_than_their_container(node: Node) -
 
 
 async def test_a_container_has_only_the_descriptors_counted_for_it(node: Node) -> None:
-    before = descriptors()
+    before = open_descriptors()
     node.ask(node.add("one"))
-    assert node.cache.descriptors == descriptors() - before <= MAX_OF_A_CONTAINER
+    assert node.cache.descriptors == open_descriptors() - before <= MAX_OF_A_CONTAINER
 
 
 async def test_a_full_cache_drops_the_least_recently_used(tmp_path: Path) -> None:
@@ -190,10 +191,10 @@ async def test_a_full_cache_drops_the_least_recently_used(tmp_path: Path) -> Non
 async def test_answers_do_not_change_without_spare_descriptors(tmp_path: Path) -> None:
     node = Node(tmp_path, most=0)
     found = [node.add(f"c{number}") for number in range(3)]
-    before = descriptors()
+    before = open_descriptors()
     for each in found * 3:
         assert node.ask(each) == node.direct(each)
-        assert descriptors() - before <= MAX_OF_A_CONTAINER
+        assert open_descriptors() - before <= MAX_OF_A_CONTAINER
     node.cache.close()
 
 
@@ -301,7 +302,7 @@ async def test_the_sweep_lets_a_container_go_whose_cgroup_was_removed() -> None:
     with cgroup() as made:
         place = ControllerDirectory(1, str(made), str(made.parent))
         cache = ContainerCache(lambda _: ContainerPlaces(None, place), 8192)
-        before = descriptors()
+        before = open_descriptors()
         held = cache.container(identity("one"))
         assert held.cpu is None and held.partition is None
         assert cache.read(held, held.usage) == cache.read(held, held.usage) == read_usage(place)
@@ -309,7 +310,7 @@ async def test_the_sweep_lets_a_container_go_whose_cgroup_was_removed() -> None:
         assert (len(cache), cache.ended) == (1, 0)
         made.rmdir()
         cache.sweep()
-        assert (len(cache), cache.ended, descriptors()) == (0, 1, before)
+        assert (len(cache), cache.ended, open_descriptors()) == (0, 1, before)
         cache.close()
 
 
@@ -345,7 +346,7 @@ async def test_two_thousand_containers_that_come_and_go_leave_nothing(node: Node
 
 @pytest.mark.root
 async def test_removed_cgroups_are_released_by_the_next_sweeps() -> None:
-    before = descriptors()
+    before = open_descriptors()
     with cgroup() as top:
 
         def places_of(cgroups: CgroupIdentity) -> ContainerPlaces:
@@ -361,7 +362,7 @@ async def test_removed_cgroups_are_released_by_the_next_sweeps() -> None:
             (top / f"c{number}").rmdir()
         for _ in range(4):
             cache.sweep()
-        assert (len(cache), cache.ended, descriptors()) == (0, 4 * MAX_SWEPT, before)
+        assert (len(cache), cache.ended, open_descriptors()) == (0, 4 * MAX_SWEPT, before)
         cache.close()
 
 

@@ -15,7 +15,6 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import psutil
 import pytest
 from netutil.agent.collect import network_cache as module
 from netutil.agent.collect.live_networks import LiveNetworks
@@ -46,6 +45,7 @@ from netutil.agent.parsers.rtnetlink import NO_COUNTERS
 from tests.support.namespaces import Namespace as Process
 from tests.support.namespaces import network_namespace
 from tests.support.notifications import Notifications
+from tests.support.processes import open_descriptors
 
 pytestmark = pytest.mark.root
 
@@ -610,14 +610,14 @@ async def test_the_holders_of_a_namespace_are_bounded(
     cache: NetworkCache, process: Process, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "MAX_HOLDERS", 1)
-    before = psutil.Process().num_fds()
+    before = open_descriptors()
     with pinned(process) as pin, entered(process) as second, pinned_pid(second) as other:
         await quietly(cache, pin)
-        held = psutil.Process().num_fds()
+        held = open_descriptors()
         assert cache.current(other, seen(other)) is not None
-        assert psutil.Process().num_fds() == held
+        assert open_descriptors() == held
     cache.close()
-    await eventually(lambda: psutil.Process().num_fds() == before, "all is closed")
+    await eventually(lambda: open_descriptors() == before, "all is closed")
 
 
 @pytest.mark.parametrize(
@@ -944,14 +944,14 @@ async def test_an_abandoned_reading_leaves_nothing_open(
         raise Unavailable(Reason.READ_TIMED_OUT, "It took too long.")
 
     started: list[threading.Thread] = []
-    before = psutil.Process().num_fds()
+    before = open_descriptors()
     cache = NetworkCache(given_up)
     with pytest.raises(Unavailable):
         await cache.network("pod", pin, seen(pin))
     cache.close()
     go_on.set()
     await asyncio.to_thread(started[0].join)
-    await eventually(lambda: psutil.Process().num_fds() == before, "all is closed")
+    await eventually(lambda: open_descriptors() == before, "all is closed")
 
 
 async def test_a_namespace_is_closed_at_once_without_a_thread(
@@ -959,7 +959,7 @@ async def test_a_namespace_is_closed_at_once_without_a_thread(
 ) -> None:
     cache = NetworkCache(ReadPool().run)
     await quietly(cache, pin)
-    before = psutil.Process().num_fds()
+    before = open_descriptors()
 
     def start(_: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
@@ -967,4 +967,4 @@ async def test_a_namespace_is_closed_at_once_without_a_thread(
     with monkeypatch.context() as patched:
         patched.setattr(threading.Thread, "start", start)
         cache.close()
-    assert psutil.Process().num_fds() == before - 6  # and a process's pidfd and directory
+    assert open_descriptors() == before - 6  # and a process's pidfd and directory

@@ -6,13 +6,13 @@ import asyncio
 import os
 import threading
 
-import psutil
 import pytest
 from netutil.agent.collect.read_pool import ReadPool
 from netutil.agent.errors import QuotaExceeded, Reason, ResourceExhausted, Unavailable
 from netutil.agent.identity.pidfd import pin_pid
 from netutil.agent.identity.ptrace import CredentialsNotRestored
 
+from tests.support.processes import open_descriptors
 from tests.support.waiting import until
 
 
@@ -121,7 +121,7 @@ async def test_more_than_the_waiting_of_one_pod_are_refused_at_once() -> None:
 
 async def test_a_process_that_was_found_too_late_is_not_held_for_ever() -> None:
     pool = ReadPool(timeout_seconds=0.05)
-    descriptors = psutil.Process().num_fds()
+    descriptors = open_descriptors()
     release, found = threading.Event(), threading.Event()
 
     def find() -> object:
@@ -134,7 +134,7 @@ async def test_a_process_that_was_found_too_late_is_not_held_for_ever() -> None:
         await pool.run("pod", find, "/proc/<pid>/status")
     release.set()
     await until(found.is_set)
-    await until(lambda: psutil.Process().num_fds() == descriptors)
+    await until(lambda: open_descriptors() == descriptors)
 
 
 class NoThreads:

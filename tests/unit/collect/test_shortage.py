@@ -9,7 +9,6 @@ from functools import partial
 from pathlib import Path
 
 import grpc
-import psutil
 import pytest
 from netutil.agent.collect.read_pool import ReadPool
 from netutil.agent.errors import QuotaExceeded, Reason, resource_exhausted
@@ -20,6 +19,8 @@ from netutil.agent.identity.cgroup_walk import processes_below
 from netutil.agent.identity.namespaces import find_process
 from netutil.agent.identity.pidfd import pin_pid
 from netutil.agent.messages.status import code_of, trailing_metadata
+
+from tests.support.processes import open_descriptors
 
 SHORTAGES = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
@@ -58,14 +59,14 @@ def test_a_shortage_is_not_reported_as_a_missing_process(
     number: int, call: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     own = pin_pid(os.getpid())
-    before = psutil.Process().num_fds()
+    before = open_descriptors()
     hold = own.duplicate if call == "dup" else partial(pin_pid, os.getpid())
     with monkeypatch.context() as patched:
         patched.setattr(os, call, failing(number))
         with pytest.raises(QuotaExceeded) as caught:
             hold()
     assert caught.value.reason is Reason.AGENT_OUT_OF_RESOURCES
-    assert psutil.Process().num_fds() == before
+    assert open_descriptors() == before
     own.close()
 
 

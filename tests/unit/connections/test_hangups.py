@@ -9,13 +9,13 @@ from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
-import psutil
 import pytest
 from netutil.agent.errors import Unauthenticated
 from netutil.agent.grpcserver.poller import ENDED, READABLE, Poller, peer_closed
 
 from tests.support.grpcserver.admission import POD_KEY, Rig, call_result, rig
 from tests.support.grpcserver.raw import RawClient
+from tests.support.processes import open_descriptors
 from tests.support.waiting import until
 
 _MANY = 64
@@ -256,12 +256,12 @@ def test_a_hang_up_is_known_without_a_read() -> None:
 
 
 async def test_a_poller_holds_one_descriptor() -> None:
-    before = psutil.Process().num_fds()
+    before = open_descriptors()
     poller = Poller(asyncio.get_running_loop())
     pairs = [socket.socketpair() for _ in range(8)]
     for one, _ in pairs:
         poller.add(one.fileno(), 0, lambda _: None)
-    assert psutil.Process().num_fds() == before + 16 + 1
+    assert open_descriptors() == before + 16 + 1
     poller.close()
     for pair in pairs:
         for one in pair:

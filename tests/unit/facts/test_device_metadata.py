@@ -38,6 +38,7 @@ from netutil.agent.parsers.device_metadata import MAX_BYTES, DeviceMetadata
 
 from tests.support.device_metadata import DRIVER, both, device, document, stream, vf
 from tests.support.nodes.dra_tree import DraTree, settle
+from tests.support.processes import open_descriptors
 
 CLAIM = "nic-x7k2p"
 
@@ -502,14 +503,14 @@ class TestLimits:
     def test_a_look_leaves_no_descriptor_open(
         self, tree: DraTree, files: DeviceMetadataFiles
     ) -> None:
-        before = len(os.listdir("/proc/self/fd"))
+        before = open_descriptors()
         for name in ("vf", "gpu"):
             tree.write(both(device(), request=name), request=name)
         read(files)
         read(files, claim="other")
         files.signatures([("shop", ((CLAIM, ""),))])
         files.drivers()
-        assert len(os.listdir("/proc/self/fd")) == before
+        assert open_descriptors() == before
 
 
 class TestSignatures:

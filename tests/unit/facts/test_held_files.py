@@ -13,7 +13,6 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 from netutil.agent.facts.cgroup_file import number_if_there
 from netutil.agent.facts.cgroup_levels import ControllerDirectory
@@ -24,6 +23,7 @@ from netutil.agent.facts.topology import Topology, read_topology
 
 from tests.support.lab.cgroups import find_hierarchies
 from tests.support.nodes.sriov_node import build_sriov_node
+from tests.support.processes import open_descriptors
 
 SEED = 18
 
@@ -48,12 +48,6 @@ def cgroup() -> Iterator[Path]:
     finally:
         if made.exists():
             made.rmdir()
-
-
-def descriptors() -> int:
-    """Return how many descriptors are open, without the garbage of the tests before."""
-    gc.collect()
-    return psutil.Process().num_fds()
 
 
 def open_files() -> set[tuple[str, str]]:
@@ -182,7 +176,7 @@ def test_files_that_are_removed_again_and_again_are_read_by_path(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "cpu.max").write_text("max 100000\n")
-    before = descriptors()
+    before = open_descriptors()
     table = HeldDirectories()
     files = HeldFiles(table)
     value: HeldValue[bytes] = HeldValue(files, lambda found: found.read(str(tmp_path), "cpu.max"))
@@ -192,23 +186,23 @@ def test_files_that_are_removed_again_and_again_are_read_by_path(
 
     monkeypatch.setattr(os, "pread", removed)
     assert value.get() == value.get() == b"max 100000\n"
-    assert (table.descriptors, descriptors()) == (0, before)
+    assert (table.descriptors, open_descriptors()) == (0, before)
 
 
 def test_directories_are_shared_and_closed_with_their_last_user(tmp_path: Path) -> None:
     for name in ("a", "b"):
         (tmp_path / name).write_text("1")
-    before = descriptors()
+    before = open_descriptors()
     table = HeldDirectories()
     one, other = HeldFiles(table), HeldFiles(table)
     for name in ("a", "b"):
         assert one.read(str(tmp_path), name) == other.read(str(tmp_path), name)
-    assert table.descriptors == descriptors() - before == 3
+    assert table.descriptors == open_descriptors() - before == 3
     one.close()
-    assert table.descriptors == descriptors() - before == 3
+    assert table.descriptors == open_descriptors() - before == 3
     assert other.read(str(tmp_path), "a") == b"1"
     other.close()
-    assert table.descriptors == descriptors() - before == 0
+    assert table.descriptors == open_descriptors() - before == 0
 
 
 def test_values_of_files_that_were_closed_are_read_again(tmp_path: Path) -> None:
@@ -358,12 +352,12 @@ def test_pools_of_too_many_files_are_not_held(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = build_sriov_node(tmp_path)
-    before = descriptors()
+    before = open_descriptors()
     monkeypatch.setattr(HeldPools, "MAX_DESCRIPTORS", 8)
     pools = HeldPools(root)
     assert pools.known() == read_pools(root)
     assert pools.known() is None
-    assert descriptors() == before
+    assert open_descriptors() == before
 
 
 def test_the_topology_is_that_of_the_cpus_that_are_online(tmp_path: Path) -> None:

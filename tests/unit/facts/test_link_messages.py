@@ -7,7 +7,6 @@ import socket
 import struct
 from collections.abc import Callable
 
-import psutil
 import pytest
 from netutil.agent.errors import Reason, Unavailable
 from netutil.agent.facts import links as links_module
@@ -15,6 +14,7 @@ from netutil.agent.facts import rtnetlink
 from netutil.agent.facts.links import read_links
 
 from tests.support.namespaces import network_namespace
+from tests.support.processes import open_descriptors
 
 pytestmark = [
     pytest.mark.root,
@@ -101,7 +101,7 @@ def test_a_list_of_functions_that_breaks_its_message_is_left_out(
 
     monkeypatch.setattr(links_module, "dump", dump)
     with network_namespace() as namespace:
-        descriptors = psutil.Process().num_fds()
+        descriptors = open_descriptors()
         (link,) = read_links(namespace.directory)
-        assert psutil.Process().num_fds() == descriptors
+        assert open_descriptors() == descriptors
     assert (link.name, link.num_vfs) == ("net1", None)

@@ -15,7 +15,6 @@ from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
 
-import psutil
 import pytest
 from netutil.agent.errors import Reason, ResourceExhausted, Unavailable
 from netutil.agent.facts import links as links_module
@@ -27,6 +26,7 @@ from netutil.agent.facts.links import network_namespace as namespace_of
 
 from tests.support.as_ip import links_of_ip
 from tests.support.namespaces import Namespace, network_namespace
+from tests.support.processes import open_descriptors
 from tests.unit.facts.reports import link, network, reported
 
 pytestmark = [
@@ -253,10 +253,10 @@ def test_a_parent_in_another_namespace_is_no_index_of_this_one(namespace: Namesp
 def test_ten_thousand_looks_leave_no_descriptor_and_no_thread(namespace: Namespace) -> None:
     read_links(namespace.directory)
     gc.collect()  # what other tests left open is closed now and not while this one counts
-    descriptors, threads = psutil.Process().num_fds(), set(threading.enumerate())
+    descriptors, threads = open_descriptors(), set(threading.enumerate())
     for _ in range(10_000):
         read_links(namespace.directory)
-    assert psutil.Process().num_fds() == descriptors
+    assert open_descriptors() == descriptors
     assert set(threading.enumerate()) <= threads
 
 

@@ -14,12 +14,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 from netutil.agent.grpcserver.ancillary import Closer, PassedDescriptorsError, readable
 
 from tests.support import http2
 from tests.support.grpcserver.raw import RawClient, serving
+from tests.support.processes import open_descriptors
 
 LINGER_SECONDS = 60
 
@@ -49,13 +49,9 @@ def pass_lingering(sender: socket.socket, data: bytes) -> socket.socket:
     return other
 
 
-def descriptors() -> int:
-    return psutil.Process().num_fds()
-
-
 async def settled(count: int) -> None:
     async with asyncio.timeout(20):
-        while descriptors() > count:  # noqa: ASYNC110 - it is the thing under test
+        while open_descriptors() > count:  # noqa: ASYNC110 - it is the thing under test
             await asyncio.sleep(0.01)
 
 
@@ -68,7 +64,7 @@ async def test_calls_are_answered_as_where_descriptors_are_refused() -> None:
 
 async def test_a_lingering_socket_that_is_passed_early_delays_no_call() -> None:
     async with serving(closer=Closer()) as bench:
-        before = descriptors()
+        before = open_descriptors()
         ours, theirs = socket.socketpair()
         theirs.setblocking(False)
         other = pass_lingering(ours, http2.PREFACE)
@@ -85,7 +81,7 @@ async def test_a_lingering_socket_that_is_passed_early_delays_no_call() -> None:
 
 async def test_a_lingering_socket_passed_later_ends_its_connection() -> None:
     async with serving(closer=Closer()) as bench:
-        before = descriptors()
+        before = open_descriptors()
         ours, theirs = socket.socketpair()
         theirs.setblocking(False)
         bench.server.serve(theirs, None)
@@ -108,7 +104,7 @@ async def test_a_lingering_socket_passed_later_ends_its_connection() -> None:
 
 async def test_a_lingering_socket_in_a_passed_socket_delays_no_other() -> None:
     async with serving(closer=Closer()) as bench:
-        before = descriptors()
+        before = open_descriptors()
         others = []
         began = time.monotonic()
         for _ in range(3):
@@ -129,7 +125,7 @@ async def test_a_lingering_socket_in_a_passed_socket_delays_no_other() -> None:
 
 
 def test_unread_passed_descriptors_are_released_by_a_thread() -> None:
-    before = descriptors()
+    before = open_descriptors()
     ours, theirs = socket.socketpair()
     ours.send(b"some data before")
     other = pass_lingering(ours, b"x")
@@ -143,7 +139,7 @@ def test_unread_passed_descriptors_are_released_by_a_thread() -> None:
     assert time.monotonic() - began < LINGER_SECONDS / 2
     ours.close()
     other.close()
-    while descriptors() > before:
+    while open_descriptors() > before:
         assert time.monotonic() - began < LINGER_SECONDS / 2
         time.sleep(0.01)
 

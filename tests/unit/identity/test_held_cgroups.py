@@ -7,7 +7,6 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 from netutil.agent.errors import PermissionDenied
 from netutil.agent.identity import held_cgroups
@@ -18,6 +17,7 @@ from netutil.agent.parsers.cgroup import choose_container
 
 from tests.support.lab.cgroups import find_hierarchies
 from tests.support.lab.observing import needs_lab
+from tests.support.processes import open_descriptors
 
 pytestmark = [pytest.mark.root, needs_lab]
 
@@ -169,20 +169,20 @@ def test_held_ancestors_are_bounded_and_released_with_removal(
     node: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(held_cgroups, "MAX_PARENTS", 2)
-    held, before = HeldCgroups(), descriptors()
+    held, before = HeldCgroups(), open_descriptors()
     tops = [node.directory / f"top{number}" for number in range(4)]
     for top in tops:
         top.mkdir()
         found = top.lstat()
         number = found.st_dev, found.st_ino
         held.hold_above(f"{top}/pod", str(node.directory), lambda number=number: number)  # type: ignore[misc]
-    assert descriptors() == before + 2 * OF_PARENT
+    assert open_descriptors() == before + 2 * OF_PARENT
     assert [held.has_above(f"{top}/pod") for top in tops] == [False, False, True, True]
     tops[3].rmdir()
     held.age()
-    assert descriptors() == before + OF_PARENT
+    assert open_descriptors() == before + OF_PARENT
     held.close()
-    assert descriptors() == before
+    assert open_descriptors() == before
 
 
 def test_an_owner_that_changed_is_seen_at_once(node: Node) -> None:
@@ -273,13 +273,13 @@ def test_held_directories_are_bounded_oldest_released_first(node: Node, walks: l
     few = Node.__new__(Node)
     few.controller = node.controller
     few.tree = CgroupTree(node.tree.hierarchies, held=HeldCgroups(3))
-    before = descriptors()
+    before = open_descriptors()
     for uid in uids[:3]:
         few.identify(uid)
     few.identify(uids[0])
     few.identify(uids[3])
     assert len(few.tree.held) == 3
-    assert descriptors() == before + 6, "of so few, none is above pods' own"
+    assert open_descriptors() == before + 6, "of so few, none is above pods' own"
     walks.clear()
     few.identify(uids[0])
     assert walks == []
@@ -287,21 +287,21 @@ def test_held_directories_are_bounded_oldest_released_first(node: Node, walks: l
     assert walks
     assert len(few.tree.held) == 3
     few.tree.held.close()
-    assert descriptors() == before
+    assert open_descriptors() == before
 
 
 def test_directories_above_count_twice(node: Node) -> None:
     held = HeldCgroups(8)
     few = CgroupTree(node.tree.hierarchies, held=held)
-    before = descriptors()
+    before = open_descriptors()
     for number in range(12):
         uid = f"77777777-0000-4000-8000-{number:012}"
         node.make_pod(uid)
         few.identify_made_by_root(f"1:{node.controller}:/kubepods/pod{uid}/{ID}\n")
     assert len(held) == 6
-    assert descriptors() == before + 2 * 6 + OF_PARENT
+    assert open_descriptors() == before + 2 * 6 + OF_PARENT
     held.close()
-    assert descriptors() == before
+    assert open_descriptors() == before
 
 
 def test_removed_ones_are_released_by_a_sweep(node: Node) -> None:
@@ -313,11 +313,11 @@ def test_removed_ones_are_released_by_a_sweep(node: Node) -> None:
     for uid in (UID, other):
         swept.identify_made_by_root(f"1:{node.controller}:/kubepods/pod{uid}/{ID}\n")
     pod.rmdir()
-    before = descriptors()
+    before = open_descriptors()
     assert len(held) == 2
     held.age()
     assert len(held) == 1
-    assert descriptors() == before - 2
+    assert open_descriptors() == before - 2
     held.close()
 
 
@@ -366,11 +366,7 @@ def test_a_descriptor_shortage_releases_all_and_walks_paths(
 
 
 def test_a_directory_that_is_no_cgroup_is_not_held(tmp_path: Path) -> None:
-    before = descriptors()
+    before = open_descriptors()
     with pytest.raises(FileNotFoundError):
         HeldCgroup(str(tmp_path))
-    assert descriptors() == before
-
-
-def descriptors() -> int:
-    return psutil.Process().num_fds()
+    assert open_descriptors() == before

@@ -14,7 +14,8 @@ import sys
 import time
 from pathlib import Path
 
-from tests.unit.listener.harness import echo_server, open_descriptors
+from tests.support.processes import open_descriptors
+from tests.unit.listener.harness import echo_server
 
 _SPARE_DESCRIPTORS = 14
 

@@ -13,7 +13,6 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import psutil
 from netutil.agent.identity.pidfd import choose_pin
 from netutil.agent.listener.acceptor import AcceptCounts, Acceptor
 from netutil.agent.listener.ownership import ListenerHolder, SocketHealth, SocketWatch
@@ -139,7 +138,3 @@ async def ask(client: socket.socket) -> bytes:
             await loop.sock_sendall(client, b"?")
             return await loop.sock_recv(client, 1)
     return b""
-
-
-def open_descriptors() -> int:
-    return psutil.Process().num_fds()

@@ -20,7 +20,8 @@ from netutil.agent.listener import empty_tree, unix_socket
 from netutil.agent.listener.stale import remove_stale_sockets
 from netutil.agent.listener.unix_socket import Replaced, file_id
 
-from tests.unit.listener.harness import EchoServer, echo_server, open_descriptors, start, watch_of
+from tests.support.processes import open_descriptors
+from tests.unit.listener.harness import EchoServer, echo_server, start, watch_of
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: mounts, immutable files")
 TIMES = 1000

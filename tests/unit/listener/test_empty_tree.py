@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from netutil.agent.listener.empty_tree import MAX_DEPTH, MAX_DIRECTORIES, remove_empty_tree
 
-from tests.unit.listener.harness import open_descriptors
+from tests.support.processes import open_descriptors
 
 NAMES = st.sampled_from(["a", "b", "c"])
 PATHS = st.lists(NAMES, min_size=1, max_size=5).map("/".join)

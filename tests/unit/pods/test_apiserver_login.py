@@ -36,6 +36,7 @@ from tests.support.fakes.apiserver import NODE, ApiServer, api_server, following
 from tests.support.fakes.certificates import context_of
 from tests.support.fakes.kubeconfigs import answer, descriptors, kubeconfig, plugin, runs
 from tests.support.fakes.kubelet import dripping, gzip_bomb
+from tests.support.processes import open_descriptors
 from tests.support.waiting import until
 
 PATH = "/api/v1/pods"
@@ -152,13 +153,13 @@ class TestServiceAccount:
 
     def test_a_request_leaves_no_connection(self, login: Login, api: ApiServer) -> None:
         get(login)
-        before = len(os.listdir("/proc/self/fd")) - len(api.double.connections)
+        before = open_descriptors() - len(api.double.connections)
         for _ in range(10):
             get(login)
         api.lists += [refusing(500, "InternalError", "no")] * 10
         for _ in range(10):
             failure(login)
-        assert len(os.listdir("/proc/self/fd")) - len(api.double.connections) <= before
+        assert open_descriptors() - len(api.double.connections) <= before
 
     def test_a_ca_file_without_a_certificate_is_reported(self, login: Login, ca_file: str) -> None:
         Path(ca_file).write_text("none\n")
