@@ -7,6 +7,7 @@ What the agent holds stays within what its flags allow one pod.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator
 
@@ -21,8 +22,8 @@ SECONDS = 1.5
 MAX_RATIO = 5.0
 """Of 90 calls the 99th percentile is the worst. Without the limits and the scheduler, each of
 these attacks cost 7 times, or left the others without an answer."""
-TRIES = 3
-"""Other users of the machine disturb one attempt; an attack disturbs each attempt."""
+TRIES = 5
+"""Other users of the machine disturb one attempt, and an attack each: the least of each ratio counts."""
 MAX_GROWTH_BYTES = 64 * 2**20
 CONNECTIONS_OF_POD, DESCRIPTORS_OF_CONNECTION = 64 + 8, 4
 MAX_DESCRIPTORS = 2 * CONNECTIONS_OF_POD * DESCRIPTORS_OF_CONNECTION
@@ -58,12 +59,16 @@ def attacked() -> Iterator[Bench]:
     ],
 )
 def test_one_pods_worst_costs_the_others_little(name: str, attacked: Bench) -> None:
+    least = {"kept": math.inf, "new": math.inf}
+    lines: list[str] = []
     for _ in range(TRIES):
         outcome = attacked.attack(name, ATTACKS[name])
-        if outcome.worst_ratio <= MAX_RATIO and not outcome.failed:
+        lines.append(line(outcome))
+        least = {kind: min(ratio, outcome.ratio(kind)) for kind, ratio in least.items()}
+        if max(least.values()) <= MAX_RATIO and not outcome.failed:
             break
-    assert outcome.worst_ratio <= MAX_RATIO, line(outcome)
-    assert not outcome.failed, line(outcome)
+    assert max(least.values()) <= MAX_RATIO, "\n".join(lines)
+    assert not outcome.failed, "\n".join(lines)
     before, most = outcome.before, outcome.during
     assert most.pss_bytes - before.pss_bytes < MAX_GROWTH_BYTES, line(outcome)
     assert most.descriptors - before.descriptors <= MAX_DESCRIPTORS, line(outcome)
