@@ -23,7 +23,7 @@ ENDED = select.EPOLLHUP | select.EPOLLERR
 
 _MAX_EVENTS = 512
 """In one iteration. The kernel then reports those that it has not reported for longest."""
-_MAX_ENDED = 8
+_MAX_ENDED = 3
 """Connections that are released in one iteration."""
 
 OnEvents = Callable[[int], None]
