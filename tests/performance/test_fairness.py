@@ -23,7 +23,7 @@ MAX_RATIO = 5.0
 """Of 90 calls the 99th percentile is the worst. Without the limits and the scheduler, each of
 these attacks cost 7 times, or left the others without an answer."""
 TRIES = 5
-"""Other users of the machine disturb one attempt, and an attack each: the least of each ratio counts."""
+"""Other users of the machine disturb one attempt, an attack all: the least ratio counts."""
 MAX_GROWTH_BYTES = 64 * 2**20
 CONNECTIONS_OF_POD, DESCRIPTORS_OF_CONNECTION = 64 + 8, 4
 MAX_DESCRIPTORS = 2 * CONNECTIONS_OF_POD * DESCRIPTORS_OF_CONNECTION
