@@ -14,6 +14,7 @@ from netutil.agent.collect.caller import CallerResolver
 from netutil.agent.collect.claim_sources import ClaimSources
 from netutil.agent.collect.collector import Collector
 from netutil.agent.collect.container_cache import ContainerCache
+from netutil.agent.collect.environment_reader import EnvironmentReader
 from netutil.agent.collect.live_networks import LiveNetworks
 from netutil.agent.collect.network_cache import NetworkCache
 from netutil.agent.collect.read_pool import ReadPool
@@ -151,13 +152,14 @@ def _facts(
     config: Config, capacity: _Capacity, identity: Identity, kubernetes: Kubernetes
 ) -> Facts:
     reads = ReadPool(threads=config.limits.host_read_threads)
-    callers = CallerResolver(identity.tree, kubernetes.pods, reads, capacity.first_processes)
+    callers = CallerResolver(identity.tree, kubernetes.pods, reads)
+    environments = EnvironmentReader(callers, capacity.first_processes)
     containers = ContainerCache(callers.directories.places, capacity.held_files)
     networks = NetworkCache(reads.run, capacity.namespaces)
     live = LiveNetworks(networks, callers.host_namespaces)
     collector = Collector(
         callers,
-        reads,
+        environments,
         kubernetes.resources,
         config.host.root,
         containers,
@@ -269,7 +271,7 @@ def _kept(
             "cgroup_keys": known.cgroup_keys,
             "recent_processes": known.recent,
             "cgroup_paths": Memos((locate,)),
-            "first_processes": facts.callers.first_processes,
+            "first_processes": collector.environments.reader.first_processes,
             "unnamed_containers": pods.first_marks,
             "removed_pods": pods.remembered,
             "pod_flaws": pods.flaws.said,

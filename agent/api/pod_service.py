@@ -9,6 +9,8 @@ from google.protobuf.message import Message
 from netutil.agent.api.call_runner import CallRunner, Context, wait_seconds
 from netutil.agent.collect.caller import Caller, CallerResolver
 from netutil.agent.collect.collector import Collector
+from netutil.agent.collect.environment_cache import HeldEnvironment
+from netutil.agent.collect.read_pool import Ready
 from netutil.agent.connections.registry import Connection
 from netutil.agent.facts.network import ensure_interface_name
 from netutil.agent.grpcserver import EncodedMessage
@@ -164,14 +166,20 @@ class NetUtil(netutil_pb2_grpc.NetUtilServicer):
             return self._answers.cpu(caller, request.pid)
         return encode.cpus(self._collector.cpus.own(caller))
 
-    async def _env_of_call(
+    def _env_of_call(
         self, caller: Caller, request: api.EnvRequest, context: Context
-    ) -> Answer:
+    ) -> Answer | Awaitable[Answer]:
         del context
-        found = await self._collector.environments.read(caller, request.pid)
-        if request.key:
-            return await self._answers.variables(caller, found, request.key)
-        return found.answer or await self._answers.variables(caller, found, "")
+        read = self._collector.environments.read(caller, request.pid)
+        if isinstance(read, Ready):
+            return self._answers.env(caller, read.value, request.key)
+        return self._env_of_read(caller, read, request.key)
+
+    async def _env_of_read(
+        self, caller: Caller, read: Awaitable[HeldEnvironment], key: str
+    ) -> Answer:
+        found = self._answers.env(caller, await read, key)
+        return await found if isinstance(found, Awaitable) else found
 
     def _network_of_call(
         self, caller: Caller, request: api.NetworkStatusRequest, context: Context

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import chain
-from typing import TypeVar
 
 from netutil.agent.collect.container_directories import ContainerDirectories
 from netutil.agent.collect.read_pool import ReadPool
 from netutil.agent.collect.unknown_caller import unknown_caller
 from netutil.agent.connections.registry import Connection
 from netutil.agent.errors import (
-    AgentError,
     InvalidArgument,
     NotFound,
     PermissionDenied,
@@ -27,24 +24,17 @@ from netutil.agent.errors import (
 from netutil.agent.facts.links import host_network_namespace
 from netutil.agent.identity.cgroup_walk import processes_below
 from netutil.agent.identity.cgroups import CgroupTree
-from netutil.agent.identity.first_process import find_first
-from netutil.agent.identity.namespaces import find_process, outside_pod, shares_pid_namespace
+from netutil.agent.identity.namespaces import find_process, outside_pod
 from netutil.agent.identity.peer import Peer, identify_process, pod_key_of, requester_of
 from netutil.agent.identity.process import Credentials, PinnedProcess, process_exited
-from netutil.agent.identity.ptrace import read_as_caller, read_own
-from netutil.agent.limits.descriptors import MAX_FIRST_PROCESSES
 from netutil.agent.parsers.cgroup import CgroupIdentity, choose_container
 from netutil.agent.pods.directory import PodDirectory
 from netutil.agent.pods.index import Match
 from netutil.agent.pods.model import ContainerStatus
 from netutil.agent.pods.sources.base import unavailable
-from netutil.agent.recent_cache import RecentCache
 
-T = TypeVar("T")
-S = TypeVar("S")
 _NEWER_LIST_SECONDS = 2.0
 """How long a process that is not found waits for a pod list that was asked for after the call."""
-_ENVIRON = "/proc/<pid>/environ"
 _MAX_PID = 2**22  # PID_MAX_LIMIT, proc_sys_kernel(5)
 
 
@@ -78,23 +68,12 @@ class CallerResolver:
         tree: CgroupTree,
         pods: PodDirectory,
         reads: ReadPool,
-        max_first_processes: int = MAX_FIRST_PROCESSES,
     ) -> None:
-        """`max_first_processes` is of how many containers the first process is kept pinned."""
-        self._tree = tree
+        self.tree = tree
         self._pods = pods
-        self._reads = reads
+        self.reads = reads
         self.host_namespaces = frozenset(filter(None, (host_network_namespace(),)))
-        # A container's first process stays the same until it ends, and the container with it.
-        self._first: RecentCache[str, PinnedProcess] = RecentCache(
-            max_first_processes, calls_per_period=3
-        )
         self.directories = ContainerDirectories(tree, reads)
-
-    @property
-    def first_processes(self) -> RecentCache[str, PinnedProcess]:
-        """Return containers' first processes by container ID, closed when they are released."""
-        return self._first
 
     def identified(self, connection: Connection) -> Caller | None:
         """Return what `identify` does where nothing has to be waited for, else None.
@@ -128,8 +107,8 @@ class CallerResolver:
         cgroups = peer.cgroups
         if cgroups.pod_uid is None:
             cgroups = await self.choose(cgroups, wait_seconds)
-            self._tree.ensure_made_by_root(cgroups)
-        if not peer.process.alive() and not self._tree.has_container(cgroups):
+            self.tree.ensure_made_by_root(cgroups)
+        if not peer.process.alive() and not self.tree.has_container(cgroups):
             # A process that still holds the connection is elsewhere, and a pod that is created
             # again may have the same UID (a static one does): it is not the one that connected.
             raise process_exited(peer.process.pid)
@@ -182,7 +161,7 @@ class CallerResolver:
             return None
         try:
             read = partial(_read_started_at, process.share())
-            return await self._reads.run(pod_key, read, "/proc/<pid>/stat")
+            return await self.reads.run(pod_key, read, "/proc/<pid>/stat")
         except Unauthenticated:
             return datetime.min.replace(tzinfo=UTC)
         except (QuotaExceeded, Unavailable):
@@ -197,7 +176,7 @@ class CallerResolver:
         is younger than it. The second is for gVisor, which starts the process of a pod before
         its containers, whose own cgroups are empty or not there (google/gvisor#13067).
         """
-        if self._tree.runs_beside(cgroups, reported.id):
+        if self.tree.runs_beside(cgroups, reported.id):
             return False
         if reported.started_at is None or started_at is None:
             return True
@@ -265,7 +244,7 @@ class CallerResolver:
 
         def find() -> tuple[PinnedProcess, CgroupIdentity]:
             try:
-                directories = self._tree.pod_directories(caller.cgroups, container_ids)
+                directories = self.tree.pod_directories(caller.cgroups, container_ids)
                 processes = chain.from_iterable(map(processes_below, directories))
                 found = find_process(own, number, processes)
                 caller.peer.process.own_number = own.own_number
@@ -279,7 +258,7 @@ class CallerResolver:
                 found.close()
                 raise
 
-        return await self._reads.run(caller.peer.pod_key, find, "/proc/<pid>/status")
+        return await self.reads.run(caller.peer.pod_key, find, "/proc/<pid>/status")
 
     def _containers_of_pod(self, caller: Caller) -> frozenset[str]:
         """Return the IDs of the caller's container and of all that the list has in its pod alone.
@@ -322,10 +301,10 @@ class CallerResolver:
         number: int,
     ) -> CgroupIdentity:
         try:
-            found = identify_process(process, self._tree)
+            found = identify_process(process, self.tree)
             if found.pod_uid is None:
                 found = choose_container(found, container_ids)
-                self._tree.ensure_made_by_root(found)
+                self.tree.ensure_made_by_root(found)
                 process.ensure_alive()
         except PermissionDenied:
             raise outside_pod(number) from None
@@ -333,207 +312,11 @@ class CallerResolver:
             raise outside_pod(number)
         return found
 
-    async def read_environ(self, caller: Caller, pid: str, read: Callable[[int], T]) -> T:
-        """Return what `read` makes of a process, if its environment is for the caller.
-
-        Calls of one process for itself share a read; so `read` is to be the same for all of them.
-        """
-        own = caller.peer.process
-        if not pid or own.has_number(pid):
-            return await self._read_own_environ(caller, read)
-        target, _ = await self._environ_target(caller, pid)
-
-        def work() -> T:
-            try:
-                return target.read(read)
-            finally:
-                target.close()
-
-        answer = await self._reads.run_brief(caller.peer.pod_key, work, target.what)
-        # The same number is the same process: both are alive at the end.
-        own.ensure_alive()
-        return answer
-
-    async def _read_own_environ(self, caller: Caller, read: Callable[[int], T]) -> T:
-        """Return what `read` makes of the calling process, with one read for all waiting calls.
-
-        The read is made with the pin of one connection; a process of the same number that is alive
-        afterwards, as the pin of another connection shows it, is still the same.
-        """
-        peer = caller.peer
-        joined = self._reads.join(peer.pod_key, peer.credentials, _ENVIRON)
-        if joined is not None:
-            found: T = await joined
-            peer.process.ensure_alive()
-            return found
-        work = partial(_read_own, peer.process.share(), peer.credentials, read)
-        return await self._reads.run_brief(peer.pod_key, work, _ENVIRON, peer.credentials)
-
-    async def read_environments(
-        self, caller: Caller, pid: str, read: Callable[[int], T], read_start: Callable[[int], S]
-    ) -> tuple[T, S | AgentError | None]:
-        """Return what `read_environ` does, and what `read_start` makes of the container's start.
-
-        That is the first process of the container of the process: None where the process is that
-        one, and an error where it cannot be read. The rule is that of `read_environ`: what the
-        kernel would not let the caller read itself is `PermissionDenied`. It is `NotFound` where
-        the container has no cgroup that the agent can see.
-        """
-        target, cgroups = await self._environ_target(caller, pid)
-        container_id = cgroups.container_id or ""
-        known = self._first.get(container_id)
-        own: list[T] = []
-        first: list[PinnedProcess] = []
-
-        def work() -> S | AgentError | None:
-            try:
-                own.append(target.read(read))
-                first.append(self._first_of(cgroups, known))
-                return _read_start(target, first[0], cgroups.container_id, read_start)
-            except AgentError as error:
-                if not own:
-                    raise
-                return error.with_traceback(None)  # it is kept, and its frames hold processes
-            finally:
-                target.close()
-
-        start: S | AgentError | None
-        try:
-            start = await self._reads.run_brief(caller.peer.pod_key, work, target.what)
-        except Unavailable as error:
-            if not own:
-                raise
-            start = error.with_traceback(None)  # it is the first process that cannot be read
-        if pid:
-            caller.peer.process.ensure_alive()
-        if first and first[0] is not known:
-            self._first[container_id] = first[0]
-        return own[0], start
-
-    async def _environ_target(
-        self, caller: Caller, pid: str
-    ) -> tuple[_EnvironTarget, CgroupIdentity]:
-        process, cgroups = await self.process(caller, pid)
-        own = process
-        if process.pid != caller.peer.process.pid:
-            try:
-                own = caller.peer.process.share()
-            except AgentError:
-                process.close()
-                raise
-        target = _EnvironTarget(
-            own,
-            process,
-            caller.peer.credentials,
-            pid,
-            caller.cgroups.container_id,
-            cgroups.container_id,
-        )
-        return target, cgroups
-
-    def _first_of(self, cgroups: CgroupIdentity, known: PinnedProcess | None) -> PinnedProcess:
-        """Return a container's first process: `known` while that runs. Blocks.
-
-        No other one can be it: a container ends with its first process. The pin is for the cache.
-        """
-        if known is not None and known.alive():
-            return known
-        directory, container_id = self._tree.any_container_directory(cgroups), cgroups.container_id
-        if directory is None or container_id is None:
-            raise _no_container()
-        first = find_first(processes_below(directory))
-        try:
-            found = identify_process(first, self._tree)
-            if found.pod_uid is None:
-                found = choose_container(found, [container_id])
-        except BaseException:
-            first.close()
-            raise
-        if found.container_id != container_id:
-            first.close()
-            raise process_exited(first.pid)
-        return first
-
-
-@dataclass(frozen=True, slots=True)
-class _EnvironTarget:
-    """The process whose environment is asked for, and the caller whose power it is read with.
-
-    `own` is the caller, and the same object as `process` where it asks for itself. `container_id`
-    is the caller's, `target_container_id` that of the process. Used on one thread at a time.
-    """
-
-    own: PinnedProcess
-    process: PinnedProcess
-    credentials: Credentials
-    pid: str
-    container_id: str | None
-    target_container_id: str | None
-
-    @property
-    def what(self) -> str:
-        return f"/proc/{self.process.pid}/environ"
-
-    def read(self, read: Callable[[int], T]) -> T:
-        """Return what `read` makes of the process. Blocks.
-
-        Raises `PermissionDenied`, `Unauthenticated`.
-        """
-        try:
-            if self.own is self.process:
-                return read_own(self.own, self.credentials, read)
-            return self.read_another(self.process, self.target_container_id, read)
-        except ProcessLookupError:
-            raise process_exited(self.process.pid) from None
-
-    def read_another(
-        self, process: PinnedProcess, container_id: str | None, read: Callable[[int], T]
-    ) -> T:
-        """Return what `read` makes of another process, which is in the container of that ID."""
-        # Processes in the pod's own cgroup are in no container together.
-        in_container = container_id is not None and container_id == self.container_id
-        if not in_container and not shares_pid_namespace(self.own, process):
-            raise outside_pod(int(self.pid))
-        return read_as_caller(self.own, self.credentials, process, read)
-
-    def close(self) -> None:
-        self.own.close()
-        self.process.close()
-
-
-def _read_start(
-    target: _EnvironTarget,
-    first: PinnedProcess,
-    container_id: str | None,
-    read: Callable[[int], T],
-) -> T | None:
-    """Return what `read` makes of the first process of the target's container.
-
-    None where it is the target itself: both run, and have one number. Blocks. Raises as
-    `CallerResolver.read_environments`.
-    """
-    if first.pid == target.process.pid:
-        return None
-    try:
-        return target.read_another(first, container_id, read)
-    except ProcessLookupError:
-        raise process_exited(first.pid) from None
-
 
 def _read_started_at(own: PinnedProcess) -> datetime:
     """Return when a process was started, and close its pin. Blocks."""
     try:
         return own.started_at()
-    finally:
-        own.close()
-
-
-def _read_own(own: PinnedProcess, credentials: Credentials, read: Callable[[int], T]) -> T:
-    """Return what `read` makes of the calling process, and close its pin. Blocks."""
-    try:
-        return read_own(own, credentials, read)
-    except ProcessLookupError:
-        raise process_exited(own.pid) from None
     finally:
         own.close()
 
@@ -554,15 +337,6 @@ def _malformed(pid: str) -> InvalidArgument:
         f"{pid[:32]!r} is no process id.",
         read="the request's field pid",
         advice="Send a positive decimal number, or leave it empty for the calling process.",
-    )
-
-
-def _no_container() -> NotFound:
-    return NotFound(
-        Reason.PID_NOT_FOUND,
-        "The process is in no container's cgroup that the agent can see, so the process that"
-        " its container was started with is not known.",
-        read="/proc/<pid>/cgroup",
     )
 
 

@@ -12,6 +12,7 @@ from netutil.agent.collect.container_cache import ContainerCache
 from netutil.agent.collect.cpu_collector import CpuCollector
 from netutil.agent.collect.device_collector import DeviceCollector
 from netutil.agent.collect.environment_collector import EnvironmentCollector
+from netutil.agent.collect.environment_reader import EnvironmentReader
 from netutil.agent.collect.hugepage_collector import HugepageCollector
 from netutil.agent.collect.interface_collector import InterfaceCollector
 from netutil.agent.collect.link_collector import LinkCollector
@@ -19,7 +20,6 @@ from netutil.agent.collect.live_networks import LiveNetworks
 from netutil.agent.collect.network_collector import NetworkCollector
 from netutil.agent.collect.pci_cache import PciCache
 from netutil.agent.collect.pod_lookup import PodLookup
-from netutil.agent.collect.read_pool import ReadPool
 from netutil.agent.kubelet.podresources.directory import ResourceDirectory
 
 
@@ -29,7 +29,7 @@ class Collector:
     def __init__(
         self,
         callers: CallerResolver,
-        reads: ReadPool,
+        environments: EnvironmentReader,
         resources: ResourceDirectory,
         host_root: str,
         containers: ContainerCache,
@@ -37,14 +37,14 @@ class Collector:
         claims: ClaimSources | None = None,
     ) -> None:
         """`claims` is None where the devices of claims are not to be read."""
-        self.reads = reads
+        self.reads = reads = callers.reads
         self.pci = PciCache(host_root)
         self.claim_devices = ClaimDevices(claims or ClaimSources(), reads, self.pci)
         self.lookup = PodLookup(callers)
         links = LinkCollector(callers, self.lookup, live)
         self.cpus = CpuCollector(callers, self.lookup, reads, containers, host_root)
         self.hugepages = HugepageCollector(callers, reads, containers, host_root)
-        self.environments = EnvironmentCollector(callers, reads)
+        self.environments = EnvironmentCollector(environments, reads)
         self.networks = NetworkCollector(self.lookup, links, reads)
         self.devices = DeviceCollector(self.lookup, reads, resources, self.pci, self.claim_devices)
         self.interfaces = InterfaceCollector(

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Awaitable, Hashable
 from functools import partial
 from typing import cast
 
-from netutil.agent.collect.caller import Caller, CallerResolver
+from netutil.agent.collect.caller import Caller
 from netutil.agent.collect.environment_cache import (
     EnvironmentCache,
     HeldEnvironment,
     read_held,
 )
-from netutil.agent.collect.read_pool import ReadPool
+from netutil.agent.collect.environment_reader import EnvironmentReader
+from netutil.agent.collect.read_pool import ReadPool, Ready
 from netutil.agent.collect.results import (
     Allocated,
 )
@@ -29,16 +30,25 @@ EnvironmentRead = tuple[HeldEnvironment | AgentError | None, Allocated]
 class EnvironmentCollector:
     """Reads environments for callers, once for all that is made of them."""
 
-    def __init__(self, callers: CallerResolver, reads: ReadPool) -> None:
-        self._callers = callers
+    def __init__(self, reader: EnvironmentReader, reads: ReadPool) -> None:
+        self.reader = reader
         self._reads = reads
         self.held = EnvironmentCache()
 
-    async def read(self, caller: Caller, pid: str) -> HeldEnvironment:
+    def read(self, caller: Caller, pid: str) -> Ready[HeldEnvironment] | Awaitable[HeldEnvironment]:
         """Return the environment of a process, if it is for the caller."""
         pod_key, key = caller.peer.pod_key, _environment_key(caller, pid)
         read = partial(read_held, held=self.held.get(pod_key, key))
-        found = await self._callers.read_environ(caller, pid, read)
+        found = self.reader.read(caller, pid, read)
+        if not isinstance(found, Ready):
+            return self._awaited(pod_key, key, found)
+        self.held.put(pod_key, key, found.value)
+        return found
+
+    async def _awaited(
+        self, pod_key: str, key: Hashable, read: Awaitable[HeldEnvironment]
+    ) -> HeldEnvironment:
+        found = await read
         self.held.put(pod_key, key, found)
         return found
 
@@ -53,7 +63,7 @@ class EnvironmentCollector:
         read = partial(read_held, held=self.held.get(pod_key, key))
         read_start = partial(read_held, held=self.held.get(pod_key, start_key))
         try:
-            own, start = await self._callers.read_environments(caller, pid, read, read_start)
+            own, start = await self.reader.read_both(caller, pid, read, read_start)
         except AgentError as error:
             error.with_traceback(None)  # it is kept, and its frames hold the process
             return error, Allocated(error=error)

@@ -24,7 +24,7 @@ import threading
 from collections import deque
 from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from netutil.agent.errors import QuotaExceeded, Reason, Unavailable, resource_exhausted
 from netutil.agent.identity.ptrace import CredentialsNotRestored
@@ -37,6 +37,13 @@ _PAUSE_WAITS = 50
 """How long the loop waits for no read after it waited in vain, in times of that wait."""
 MAX_INLINE_SIZE = 1024
 """Characters or entries of a workload that the loop works on: each may cost microseconds."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Ready(Generic[T]):
+    """What was read, where nothing has to be waited for any more."""
+
+    value: T
 
 
 class _TimedOut(Exception):
@@ -179,14 +186,28 @@ class ReadPool:
 
         If a thread is free for it, the loop waits that long, and no longer. Raises as `run`.
         """
+        found = self.begin_brief(pod_key, read, what)
+        if found is None:
+            return await self.run(pod_key, read, what, share)
+        return found.value if isinstance(found, Ready) else await found
+
+    def begin_brief(
+        self, pod_key: str, read: Callable[[], T], what: str
+    ) -> Ready[T] | Awaitable[T] | None:
+        """Return what `run_brief` does: at once, if the read takes less than `BRIEF_SECONDS`.
+
+        None, with nothing begun, where the loop is to wait for no read of this pod. Raises as
+        `run`, as does the awaitable.
+        """
+        if pod_key in self._lanes or self._running >= self.threads:
+            return None
         loop = asyncio.get_running_loop()
         began = loop.time()
-        is_pause = began < self._waits_after
-        if is_pause or pod_key in self._lanes or self._running >= self.threads:
-            return await self.run(pod_key, read, what, share)
+        if began < self._waits_after:
+            return None
         lane = self._lanes[pod_key] = _PodLane(pod_key)
         handover = _Handover()
-        one = _Read(read, share, [], handover)
+        one = _Read(read, None, [], handover)
         lane.add(one)
         self._begin(loop, lane)
         if not handover.wait(BRIEF_SECONDS):
@@ -194,11 +215,11 @@ class ReadPool:
             self._waits_after = ended + _PAUSE_WAITS * (ended - began)
             future = loop.create_future()
             one.futures.append(future)
-            return await self._outcome(lane, one, future, what)  # type: ignore[no-any-return]
+            return self._outcome(lane, one, future, what)
         self._end(lane)
         result, error = handover.outcome
         if error is None:
-            return result  # type: ignore[no-any-return]
+            return Ready(result)
         if isinstance(error, OSError):
             raise resource_exhausted(error, what) or error from None
         raise error
@@ -395,8 +416,10 @@ class ReadPool:
             pass
 
     def _forget(self, lane: _PodLane) -> None:
-        if not lane.waiting and not lane.busy:
-            self._lanes.pop(lane.pod_key, None)
+        # It may be forgotten already, and the pod have another one: a read that ended before its
+        # caller waited for it.
+        if not lane.waiting and not lane.busy and self._lanes.get(lane.pod_key) is lane:
+            del self._lanes[lane.pod_key]
 
 
 def _attempt(read: Callable[[], Any]) -> tuple[Any, Exception | None]:

@@ -19,7 +19,7 @@ _PER_HELD_CGROUP = 2
 _HELD_CGROUPS_SHARE = 4
 """Held cgroups have a quarter, at most, of what connections and namespaces leave."""
 MAX_FIRST_PROCESSES = 512
-"""Containers whose first process is kept pinned (`collect.caller`)."""
+"""Containers whose first process is kept pinned (`collect.environment_reader`)."""
 _PER_FIRST_PROCESS = 2
 """The pidfd and its /proc/<pid>."""
 _FIRST_PROCESSES_SHARE = 8

@@ -63,15 +63,17 @@ class Answers:
         return response
 
     def env(
-        self, caller: Caller, found: HeldEnvironment | AgentError
+        self, caller: Caller, found: HeldEnvironment | AgentError, key: str = ""
     ) -> Answer | Awaitable[Answer]:
-        """Return the variables of an environment that was read. Raises its error."""
+        """Return all variables of an environment that was read for "", else the variable `key`.
+
+        Raises the error of the read.
+        """
         if isinstance(found, AgentError):
             raise found
-        return found.answer or self.variables(caller, found, "")
+        return (None if key else found.answer) or self._variables(caller, found, key)
 
-    async def variables(self, caller: Caller, found: HeldEnvironment, key: str) -> EncodedMessage:
-        """Return all variables of an environment for "", else the variable `key`."""
+    async def _variables(self, caller: Caller, found: HeldEnvironment, key: str) -> EncodedMessage:
         wanted = variables(found.environment, key)
         write = partial(encode.environment, found.environment, wanted)
         # A variable alone may have megabytes.

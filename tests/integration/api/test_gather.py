@@ -45,7 +45,7 @@ class WatchedPool(ReadPool):
 
 async def test_reads_of_the_node_use_the_lane_of_the_asking_pod(tmp_path: Path) -> None:
     reads = WatchedPool()
-    callers: Any = None
+    callers: Any = SimpleNamespace(reads=reads)
     containers = ContainerCache(lambda _: ContainerPlaces(None, None), 0)
     caller: Any = SimpleNamespace(
         peer=SimpleNamespace(pod_key="one"),
@@ -53,9 +53,8 @@ async def test_reads_of_the_node_use_the_lane_of_the_asking_pod(tmp_path: Path) 
         match=SimpleNamespace(pod=decode_pod_list(list_json(pod_json("web", "u", {})))[0]),
     )
     resources: Any = None
-    gathering = Collector(
-        callers, reads, resources, build_sriov_node(tmp_path), containers, NOTHING
-    )
+    root = build_sriov_node(tmp_path)
+    gathering = Collector(callers, NOTHING, resources, root, containers, NOTHING)
     (cpu,) = await gathering.cpus.topology(caller, "1")
     assert cpu.siblings == (0, 1)
     assert len((await gathering.hugepages.of_process(caller, "")).pools) == 2
@@ -82,8 +81,8 @@ async def test_devices_date_from_after_the_containers_start() -> None:
         require_match=lambda found=match: found, cgroups=SimpleNamespace(container_id="c")
     )
     resources: Any = SimpleNamespace(get_container=of_container)
-    callers: Any = None
-    found = Collector(callers, ReadPool(), resources, "/", NOTHING, NOTHING)
+    callers: Any = SimpleNamespace(reads=ReadPool())
+    found = Collector(callers, NOTHING, resources, "/", NOTHING, NOTHING)
     await found.devices.resources(caller, "", 5)
     assert asked[0]["not_before"] == started_by
 
@@ -97,7 +96,7 @@ async def test_cpus_that_a_container_shares_are_not_called_its_own() -> None:
         return listed
 
     resources: Any = SimpleNamespace(get_container=of_container)
-    callers: Any = None
+    callers: Any = SimpleNamespace(reads=ReadPool())
     for own, cpu_ids in ((True, (0, 1)), (False, ())):
         pod = SimpleNamespace(
             metadata=SimpleNamespace(namespace="shop", name="web"),
@@ -113,7 +112,7 @@ async def test_cpus_that_a_container_shares_are_not_called_its_own() -> None:
         caller: Any = SimpleNamespace(
             require_match=lambda found=match: found, cgroups=SimpleNamespace(container_id="c")
         )
-        collector = Collector(callers, ReadPool(), resources, "/", NOTHING, NOTHING)
+        collector = Collector(callers, NOTHING, resources, "/", NOTHING, NOTHING)
         found = await collector.devices.resources(caller, "", 5)
         assert found.cpu_ids == cpu_ids
 

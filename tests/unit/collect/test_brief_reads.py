@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from netutil.agent.collect import read_pool
-from netutil.agent.collect.read_pool import ReadPool
+from netutil.agent.collect.read_pool import ReadPool, Ready
 from netutil.agent.errors import QuotaExceeded, Reason, ResourceExhausted, Unavailable
 from netutil.agent.identity.ptrace import CredentialsNotRestored
 
@@ -81,6 +81,25 @@ async def test_a_read_that_is_not_brief_is_awaited(pool: ReadPool) -> None:
     assert not asking.done() and not same.done()
     release.set()
     assert await asking is True and await same == 42
+    await until(lambda: len(pool) == 0)
+
+
+async def test_a_read_that_ended_before_it_is_awaited_ends_no_other(
+    pool: ReadPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The pod's next read is served by a thread of its own then."""
+    release, next_one = threading.Event(), threading.Event()
+    monkeypatch.setattr(read_pool, "BRIEF_SECONDS", 0.0)
+    found = pool.begin_brief("pod", release.wait, "a file")
+    assert found is not None and not isinstance(found, Ready)
+    release.set()
+    await until(lambda: len(pool) == 0)
+    asking = asyncio.create_task(pool.run("pod", next_one.wait, "a file"))
+    await asyncio.sleep(0)
+    assert await found is True
+    assert len(pool) == 1 and not asking.done()
+    next_one.set()
+    assert await asking is True
     await until(lambda: len(pool) == 0)
 
 

@@ -23,12 +23,12 @@ from typing import Any
 import pytest
 from netutil.agent.collect.caller import Caller, CallerResolver
 from netutil.agent.collect.collector import Collector
-from netutil.agent.collect.read_pool import ReadPool
+from netutil.agent.collect.environment_reader import EnvironmentReader
+from netutil.agent.collect.read_pool import ReadPool, Ready
 from netutil.agent.errors import AgentError, Reason
 from netutil.agent.identity.peer import Peer
 from netutil.agent.identity.pidfd import pin_pid
 from netutil.agent.identity.process import Credentials, PinnedProcess
-from netutil.agent.limits.descriptors import MAX_FIRST_PROCESSES
 
 from tests.support.lab.reused_pid import process_under
 from tests.support.moved_environment import MOVE
@@ -95,15 +95,11 @@ def python(change: str) -> tuple[str, ...]:
 
 
 class OnePod(CallerResolver):
-    """Callers of a pod of which every process of this host is. `first` began their container."""
+    """Callers of a pod of which every process of this host is."""
 
-    def __init__(
-        self, reads: ReadPool, first: int | None, max_first_processes: int = MAX_FIRST_PROCESSES
-    ) -> None:
+    def __init__(self, reads: ReadPool) -> None:
         tree: Any = SimpleNamespace(any_container_directory=lambda _: None)
-        super().__init__(tree, _NONE, reads, max_first_processes)
-        if first is not None:
-            self._first[_CGROUPS.container_id] = pin_pid(first)
+        super().__init__(tree, _NONE, reads)
 
     async def process(self, caller: Caller, pid: str) -> tuple[PinnedProcess, Any]:
         if not pid:
@@ -120,7 +116,11 @@ class Connections:
         for pin in self._pins:
             stack.callback(pin.close)
         self.reads = reads = ReadPool(timeout_seconds=60)
-        self.gathering = Collector(OnePod(reads, first), reads, _NONE, "/", _NONE, _NONE)
+        callers = OnePod(reads)
+        reader = EnvironmentReader(callers)
+        if first is not None:
+            reader.first_processes[_CGROUPS.container_id] = pin_pid(first)
+        self.gathering = Collector(callers, reader, _NONE, "/", _NONE, _NONE)
         credentials = Credentials(pid, uid, uid)
         peers = (Peer(credentials, pin, _CGROUPS, "pod") for pin in self._pins)
         self._callers = [Caller(peer, _CGROUPS, None, None) for peer in peers]
@@ -131,7 +131,8 @@ class Connections:
         if self._first is not None:
             return await self._ask_for_start(caller)
         try:
-            found = await self.gathering.environments.read(caller, pid)
+            read = self.gathering.environments.read(caller, pid)
+            found = read.value if isinstance(read, Ready) else await read
         except AgentError as error:
             return error.reason
         return found.environment.variables.get("VALUE", "")
@@ -533,12 +534,12 @@ async def test_a_start_that_ends_during_its_read_is_never_cut(
 
 async def test_first_processes_are_held_within_their_limit(stack: ExitStack) -> None:
     started = [stack.enter_context(program("sh", "-c", "echo; read -r x")) for _ in range(9)]
-    resolver = OnePod(ReadPool(), None, max_first_processes=4)
+    kept = EnvironmentReader(OnePod(ReadPool()), max_first_processes=4).first_processes
     before = open_descriptors()
     for one in started:
-        resolver.first_processes[str(one.pid)] = pin_pid(one.pid)
-    assert len(resolver.first_processes) <= 4
-    assert open_descriptors() == before + 2 * len(resolver.first_processes)
+        kept[str(one.pid)] = pin_pid(one.pid)
+    assert len(kept) <= 4
+    assert open_descriptors() == before + 2 * len(kept)
     for _ in range(6):
-        resolver.first_processes.age()
+        kept.age()
     assert open_descriptors() == before

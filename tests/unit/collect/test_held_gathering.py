@@ -54,7 +54,7 @@ def node(tmp_path: Path) -> Iterator[Node]:
 def gathering(node: Node) -> Collector:
     callers = CallerResolver(CgroupTree({}), NOTHING, ReadPool(threads=1))
     root = build_sriov_node(node.top.parent / "root")
-    return Collector(callers, ReadPool(threads=1), NOTHING, root, node.cache, NOTHING)
+    return Collector(callers, NOTHING, NOTHING, root, node.cache, NOTHING)
 
 
 def caller(process: PinnedProcess, pod: Any = None) -> Caller:
@@ -123,7 +123,8 @@ async def test_an_ended_caller_is_answered_without_affinity(
 
 async def test_a_container_in_no_cpuset_hierarchy_is_an_error(process: PinnedProcess) -> None:
     cache = ContainerCache(lambda _: ContainerPlaces(None, None), 0)
-    found = Collector(NOTHING, NOTHING, NOTHING, "/", cache, NOTHING)
+    callers: Any = SimpleNamespace(reads=NOTHING)
+    found = Collector(callers, NOTHING, NOTHING, "/", cache, NOTHING)
     with pytest.raises(FailedPrecondition) as refused:
         found.cpus.own(caller(process, a_pod()))
     assert refused.value.reason is Reason.CPUSET_NOT_FOUND

@@ -69,9 +69,9 @@ class Asking:
         self.pin = pin_pid(process.pid)
         reads = ReadPool()
         self.cache = NetworkCache(reads.run)
-        anything: Any = SimpleNamespace()
+        anything: Any = SimpleNamespace(reads=reads)
         live = LiveNetworks(self.cache, ())
-        self.gathering = Collector(anything, reads, anything, host_root, anything, live)
+        self.gathering = Collector(anything, anything, anything, host_root, anything, live)
         self.answer = InterfacesAnswer(
             self._make, encode_interfaces.with_counters, EncodedInterfaces.size_bytes
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -45,7 +45,9 @@ async def test_a_large_environment_is_encoded_off_the_loop(
     sizes = Sizes()
     answers = Answers(cast(Collector, SimpleNamespace(reads=sizes)))
     caller = cast(Caller, SimpleNamespace(peer=SimpleNamespace(pod_key="pod")))
-    await answers.variables(caller, held_environment(block), key)
+    answer = answers.env(caller, held_environment(block), key)
+    assert isinstance(answer, Awaitable)
+    await answer
     assert sizes.noted == [size]
 
 
