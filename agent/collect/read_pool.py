@@ -19,13 +19,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import queue
 import threading
 from collections import deque
 from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+from netutil.agent.collect.handover import Handover, JobQueue, Signal
+from netutil.agent.collect.loop_cpu import LoopCpu
 from netutil.agent.errors import QuotaExceeded, Reason, Unavailable, resource_exhausted
 from netutil.agent.identity.ptrace import CredentialsNotRestored
 
@@ -50,33 +51,6 @@ class _TimedOut(Exception):
     """A read took longer than its caller waits."""
 
 
-class _Handover:
-    """Hands the outcome of a read to the loop while the loop waits for it.
-
-    Either the thread hands it over or the loop stops waiting: whichever is first decides.
-    """
-
-    __slots__ = ("_decided", "_done", "outcome")
-
-    def __init__(self) -> None:
-        self._decided = threading.Lock()
-        self._done = threading.Lock()
-        self._done.acquire()
-        self.outcome: tuple[Any, Exception | None] = (None, None)
-
-    def give(self, outcome: tuple[Any, Exception | None]) -> bool:
-        """Hand the outcome over; return False if the loop has stopped waiting. On the thread."""
-        self.outcome = outcome
-        if not self._decided.acquire(blocking=False):
-            return False
-        self._done.release()
-        return True
-
-    def wait(self, seconds: float) -> bool:
-        """Return whether the outcome was handed over within a time. On the loop."""
-        return self._done.acquire(timeout=seconds) or not self._decided.acquire(blocking=False)
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class _Read:
     """A read that waits in a lane, and the futures of its result.
@@ -88,7 +62,7 @@ class _Read:
     read: Callable[[], Any]
     share: Hashable | None
     futures: list[asyncio.Future[Any]]
-    handover: _Handover | None = None
+    handover: Handover | None = None
 
 
 class _PodLane:
@@ -142,9 +116,9 @@ class ReadPool:
         self._most = threads
         self._timeout_seconds = timeout_seconds
         self._waiting_per_pod = waiting_per_pod
-        self._jobs: queue.SimpleQueue[tuple[asyncio.AbstractEventLoop, _PodLane]] = (
-            queue.SimpleQueue()
-        )
+        self._jobs: JobQueue[tuple[asyncio.AbstractEventLoop, _PodLane]] = JobQueue()
+        self._signal = Signal()
+        self._loop_cpu = LoopCpu()
         self._lanes: dict[str, _PodLane] = {}
         self._pending: dict[asyncio.Future[Any], float] = {}
         """The reads that are awaited, and until when (by the loop's clock)."""
@@ -206,9 +180,10 @@ class ReadPool:
         if began < self._waits_after:
             return None
         lane = self._lanes[pod_key] = _PodLane(pod_key)
-        handover = _Handover()
+        handover = Handover(self._signal)
         one = _Read(read, None, [], handover)
         lane.add(one)
+        self._loop_cpu.note()
         self._begin(loop, lane)
         if not handover.wait(BRIEF_SECONDS):
             ended = loop.time()
@@ -325,6 +300,8 @@ class ReadPool:
             with contextlib.suppress(RuntimeError):
                 loop.call_soon_threadsafe(self._end, lane)
         while one is not None:
+            if one.handover is None:
+                self._loop_cpu.part()
             result, error = _attempt(one.read)
             if isinstance(error, CredentialsNotRestored):
                 with contextlib.suppress(RuntimeError):
@@ -332,7 +309,8 @@ class ReadPool:
                 return False
             following = lane.next()
             if one.handover is not None and one.handover.give((result, error)):
-                return True  # the loop waits, so no other read has come
+                self._loop_cpu.follow()
+                return True  # the loop waited, so no other read has come
             ended = lane if following is None else None
             with contextlib.suppress(RuntimeError):
                 loop.call_soon_threadsafe(self._finish, one.futures, result, error, ended)
@@ -388,7 +366,7 @@ class ReadPool:
 
     def _give_back(self, lane: _PodLane) -> None:
         """Fail the reads of a lane that no thread will serve: then the lane is the only job."""
-        self._jobs.get_nowait()
+        self._jobs.get()
         while (one := lane.next()) is not None:
             for future in one.futures:
                 if future.done():

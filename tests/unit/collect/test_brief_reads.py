@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from netutil.agent.collect import read_pool
+from netutil.agent.collect.handover import Handover
 from netutil.agent.collect.read_pool import ReadPool, Ready
 from netutil.agent.errors import QuotaExceeded, Reason, ResourceExhausted, Unavailable
 from netutil.agent.identity.ptrace import CredentialsNotRestored
@@ -139,13 +140,13 @@ async def test_a_pause_is_as_long_as_the_wait_was(
 ) -> None:
     """A wait lasts longer than asked for while another thread has the CPU or the lock."""
     release = threading.Event()
-    wait = read_pool._Handover.wait
+    wait = Handover.wait
 
-    def wait_late(handover: read_pool._Handover, seconds: float) -> bool:
+    def wait_late(handover: Handover, seconds: float) -> bool:
         time.sleep(0.05)
         return wait(handover, seconds)
 
-    monkeypatch.setattr(read_pool._Handover, "wait", wait_late)
+    monkeypatch.setattr(Handover, "wait", wait_late)
     began = asyncio.get_running_loop().time()
     asking = asyncio.create_task(pool.run_brief("pod", release.wait, "a file"))
     await asyncio.sleep(0)
