@@ -29,14 +29,23 @@ class JobQueue(Generic[J]):
         self._jobs: deque[J] = deque()
 
     def put(self, job: J) -> None:
-        """Give a job to a thread that waits for one."""
+        """Give a job to a thread that waits for one. Raises OSError, and then has no such job."""
         self._jobs.append(job)
-        os.write(self._writer, _WAKE_UP)
+        try:
+            os.write(self._writer, _WAKE_UP)
+        except BaseException:
+            self._jobs.pop()
+            raise
 
     def get(self) -> J:
         """Return the job that has waited longest, once there is one."""
         os.read(self._reader, len(_WAKE_UP))
         return self._jobs.popleft()
+
+    def take_back(self, job: J) -> None:
+        """Remove a job that was put, where no thread takes jobs."""
+        self._jobs.remove(job)
+        os.read(self._reader, len(_WAKE_UP))
 
 
 class Signal:
@@ -58,12 +67,15 @@ class Signal:
         os.read(self._descriptor, len(_ONE))
 
     def is_given_within(self, seconds: float) -> bool:
-        """Return whether it is given within a time, without taking it.
+        """Return whether it is given within a time, without taking it. Not, if that fails.
 
         No timer is set where it is given already, as it mostly is: on a virtual machine that costs
         as much as the read that is waited for.
         """
-        return self._is_given(0) or self._is_given(seconds)
+        try:
+            return self._is_given(0) or self._is_given(seconds)
+        except (OSError, ValueError, MemoryError):
+            return False
 
     def _is_given(self, seconds: float) -> bool:
         return bool(select.select((self._descriptor,), (), (), seconds)[0])
@@ -73,15 +85,19 @@ class Handover:
     """Hands the outcome of one job to the loop while the loop waits for it.
 
     Either the thread hands it over or the loop stops waiting: whichever is first decides. The
-    signal serves one handover after the other, since each that is given is taken.
+    signal serves one handover after the other, since each that is given is taken. One that is left
+    nevertheless ends no other's wait.
     """
 
-    __slots__ = ("_decided", "_signal", "outcome")
+    __slots__ = ("_decided", "_signal", "outcome", "thread")
 
     def __init__(self, signal: Signal) -> None:
         self._decided = threading.Lock()
         self._signal = signal
-        self.outcome: tuple[Any, Exception | None] = (None, None)
+        self.outcome: tuple[Any, Exception | None] | None = None
+        """What the job returned and raised; None before it has ended."""
+        self.thread: int | None = None
+        """The thread (gettid(2)) that does the job; None before it has begun."""
 
     def give(self, outcome: tuple[Any, Exception | None]) -> bool:
         """Hand the outcome over; return False if the loop has stopped waiting. On the thread."""
@@ -91,9 +107,13 @@ class Handover:
         self._signal.give()
         return True
 
-    def wait(self, seconds: float) -> bool:
-        """Return whether the outcome was handed over within a time. On the loop."""
-        if not self._signal.is_given_within(seconds) and self._decided.acquire(blocking=False):
-            return False
+    def wait(self, seconds: float) -> tuple[Any, Exception | None] | None:
+        """Return the outcome if it is handed over within a time, else None. On the loop."""
+        while self._signal.is_given_within(seconds):
+            self._signal.take()
+            if self.outcome is not None:
+                return self.outcome
+        if self._decided.acquire(blocking=False):
+            return None
         self._signal.take()
-        return True
+        return self.outcome

@@ -36,6 +36,9 @@ BRIEF_SECONDS = 200e-6
 """The longest wait of the loop for a read. A call takes about half of it, and a read a quarter."""
 _PAUSE_WAITS = 50
 """How long the loop waits for no read after it waited in vain, in times of that wait."""
+_LONG_WAITS = 2
+"""So many times `BRIEF_SECONDS` is a wait in vain too, whatever came of it: the CPU or the
+interpreter's lock was taken."""
 MAX_INLINE_SIZE = 1024
 """Characters or entries of a workload that the loop works on: each may cost microseconds."""
 
@@ -102,9 +105,13 @@ class _PodLane:
 
     def give_up(self, one: _Read) -> None:
         """Forget a read that has not begun, if no other caller waits for it."""
+        if all(future.done() for future in one.futures):
+            self.remove(one)
+
+    def remove(self, one: _Read) -> None:
+        """Forget a read that has not begun."""
         with self._lock, contextlib.suppress(ValueError):
-            if all(future.done() for future in one.futures):
-                self._reads.remove(one)
+            self._reads.remove(one)
 
 
 class ReadPool:
@@ -148,21 +155,17 @@ class ReadPool:
         loop = asyncio.get_running_loop()
         future = loop.create_future()
         one = _Read(read, share, [future])
-        lane.add(one)
-        if not lane.busy:
-            self._begin(loop, lane)
+        self._add(loop, lane, one, what)
         return await self._outcome(lane, one, future, what)  # type: ignore[no-any-return]
 
-    async def run_brief(
-        self, pod_key: str, read: Callable[[], T], what: str, share: Hashable | None = None
-    ) -> T:
+    async def run_brief(self, pod_key: str, read: Callable[[], T], what: str) -> T:
         """Return what `run` does, of a read that mostly takes less than `BRIEF_SECONDS`.
 
         If a thread is free for it, the loop waits that long, and no longer. Raises as `run`.
         """
         found = self.begin_brief(pod_key, read, what)
         if found is None:
-            return await self.run(pod_key, read, what, share)
+            return await self.run(pod_key, read, what)
         return found.value if isinstance(found, Ready) else await found
 
     def begin_brief(
@@ -179,20 +182,23 @@ class ReadPool:
         began = loop.time()
         if began < self._waits_after:
             return None
-        lane = self._lanes[pod_key] = _PodLane(pod_key)
+        self._loop_cpu.note()
         handover = Handover(self._signal)
         one = _Read(read, None, [], handover)
-        lane.add(one)
-        self._loop_cpu.note()
-        self._begin(loop, lane)
-        if not handover.wait(BRIEF_SECONDS):
-            ended = loop.time()
+        lane = self._lanes[pod_key] = _PodLane(pod_key)
+        self._add(loop, lane, one, what)
+        outcome = handover.wait(BRIEF_SECONDS)
+        ended = loop.time()
+        if outcome is None or ended - began > _LONG_WAITS * BRIEF_SECONDS:
             self._waits_after = ended + _PAUSE_WAITS * (ended - began)
+        if outcome is None:
+            if handover.thread is not None:
+                self._loop_cpu.release(handover.thread)
             future = loop.create_future()
             one.futures.append(future)
             return self._outcome(lane, one, future, what)
         self._end(lane)
-        result, error = handover.outcome
+        result, error = outcome
         if error is None:
             return Ready(result)
         if isinstance(error, OSError):
@@ -278,12 +284,26 @@ class ReadPool:
             if not future.done():
                 future.set_exception(_TimedOut())
 
+    def _add(self, loop: asyncio.AbstractEventLoop, lane: _PodLane, one: _Read, what: str) -> None:
+        """Let a read wait in a lane. Raises `QuotaExceeded`, OSError: then it does not wait."""
+        lane.add(one)
+        if lane.busy:
+            return
+        try:
+            self._begin(loop, lane)
+        except OSError as error:
+            lane.remove(one)
+            self._forget(lane)
+            raise resource_exhausted(error, what) or error from None
+
     def _begin(self, loop: asyncio.AbstractEventLoop, lane: _PodLane) -> None:
-        """Give a lane to a thread, which serves the lane until no read waits."""
+        """Give a lane to a thread, which serves the lane until no read waits. Raises OSError."""
+        job = loop, lane
+        self._jobs.put(job)
         lane.busy = True
         self._running += 1
-        self._jobs.put((loop, lane))
         if self._needs_thread and not self._add_thread():
+            self._jobs.take_back(job)
             self._give_back(lane)
 
     @property
@@ -302,15 +322,19 @@ class ReadPool:
         while one is not None:
             if one.handover is None:
                 self._loop_cpu.part()
+            else:
+                one.handover.thread = threading.get_native_id()
             result, error = _attempt(one.read)
             if isinstance(error, CredentialsNotRestored):
                 with contextlib.suppress(RuntimeError):
                     loop.call_soon_threadsafe(self._retire, one.futures, error, lane)
                 return False
             following = lane.next()
-            if one.handover is not None and one.handover.give((result, error)):
-                self._loop_cpu.follow()
-                return True  # the loop waited, so no other read has come
+            if one.handover is not None:
+                if one.handover.give((result, error)):
+                    self._loop_cpu.follow()
+                    return True  # the loop waited, so no other read has come
+                self._loop_cpu.part()
             ended = lane if following is None else None
             with contextlib.suppress(RuntimeError):
                 loop.call_soon_threadsafe(self._finish, one.futures, result, error, ended)
@@ -365,8 +389,7 @@ class ReadPool:
         return True
 
     def _give_back(self, lane: _PodLane) -> None:
-        """Fail the reads of a lane that no thread will serve: then the lane is the only job."""
-        self._jobs.get()
+        """Fail the reads of a lane that no thread will serve."""
         while (one := lane.next()) is not None:
             for future in one.futures:
                 if future.done():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 import ssl
 import sys
 from collections.abc import Iterator
@@ -20,14 +19,6 @@ from tests.support.lab import Lab
 from tests.support.lab.confined import CONFINED
 
 FIRST = "first-token"
-
-
-@pytest.fixture
-def lab() -> Iterator[Lab]:
-    if os.geteuid() != 0:
-        pytest.skip("needs root: real namespaces and cgroups")
-    with Lab() as made:
-        yield made
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -36,12 +35,6 @@ def reported(**fields: object) -> dict[str, str]:
         {"name": "shop/fast", "interface": "net1"},
     ]
     return {NETWORK_STATUS: json.dumps(networks)}
-
-
-@pytest.fixture
-def lab() -> Iterator[Lab]:
-    with Lab() as lab:
-        yield lab
 
 
 def started(lab: Lab) -> LabAgent:

@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 
 import pytest
 
@@ -57,12 +56,6 @@ def large_environment() -> dict[str, str]:
 def annotation() -> dict[str, str]:
     networks = [{"name": "shop/fast", "interface": "eth0", "com.example.path": [0] * 100_000}]
     return {NETWORK_STATUS: json.dumps(networks, separators=(",", ":"))}
-
-
-@pytest.fixture
-def lab() -> Iterator[Lab]:
-    with Lab() as lab:
-        yield lab
 
 
 @pytest.mark.parametrize(

@@ -57,21 +57,6 @@ for number, _ in enumerate(sys.stdin):
 """
 
 
-@pytest.fixture
-def lab() -> Iterator[Lab]:
-    if os.geteuid() != 0:
-        pytest.skip("needs root: real namespaces and cgroups")
-    with Lab() as lab:
-        lab.pod("web").container("app")
-        lab.agent("--pod-resources=/nonexistent/kubelet.sock")
-        yield lab
-
-
-@pytest.fixture
-def container(lab: Lab) -> LabContainer:
-    return lab.pods[0].containers[0]
-
-
 def held_by(agent: LabAgent) -> int:
     """Return the number of network namespaces that the agent holds."""
     return int(metric(agent, "netutil_network_namespaces"))
@@ -148,6 +133,7 @@ def test_a_thousand_changes_reach_all_connections_next_answers(
     changes.close()
 
 
+@pytest.mark.usefixtures("container")
 def test_a_pods_network_is_released_with_its_last_process(lab: Lab) -> None:
     """The other end of its eth0, elsewhere on the node, goes. It was asked for and watched."""
     (agent,) = lab.agents

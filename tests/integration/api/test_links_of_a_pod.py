@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
@@ -51,21 +50,6 @@ STEPS = [
     ["route replace default via 192.0.2.2 metric 50", "address delete 2001:db8::5/64 dev eth0"],
     ["link delete vxlan0", "link set port0 nomaster"],
 ]
-
-
-@pytest.fixture
-def lab() -> Iterator[Lab]:
-    if os.geteuid() != 0:
-        pytest.skip("needs root: real namespaces and cgroups")
-    with Lab() as lab:
-        lab.pod("web").container("app")
-        lab.agent("--pod-resources=/nonexistent/kubelet.sock")
-        yield lab
-
-
-@pytest.fixture
-def container(lab: Lab) -> LabContainer:
-    return lab.pods[0].containers[0]
 
 
 def ip(container: LabContainer, *arguments: str, lines: str = "") -> Any:

@@ -102,12 +102,6 @@ def test_devices_that_the_node_lacks_are_marked(node: DpdkNode) -> None:
         del pod.containers[0].devices[-1]
 
 
-@pytest.fixture
-def lab() -> Iterator[Lab]:
-    with Lab() as lab:
-        yield lab
-
-
 def started(lab: Lab) -> None:
     lab.agent("--pod-resources=/nonexistent/kubelet.sock")
 

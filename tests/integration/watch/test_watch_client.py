@@ -6,7 +6,6 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -33,12 +32,6 @@ with Cached(on_change=changes.put) as facts:
         else:
             print(facts.pod().name, "fresh" if facts.fresh else "stale", flush=True)
 """
-
-
-@pytest.fixture
-def lab() -> Iterator[Lab]:
-    with Lab() as lab:
-        yield lab
 
 
 @pytest.fixture

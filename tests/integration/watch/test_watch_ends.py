@@ -7,7 +7,6 @@ import os
 import re
 import sys
 import time
-from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -32,12 +31,6 @@ from netutil.agent.__main__ import main
 raise SystemExit(main())
 """
 """An agent that forgets in a second the pods that its list lacks, instead of ten minutes."""
-
-
-@pytest.fixture
-def lab() -> Iterator[Lab]:
-    with Lab() as lab:
-        yield lab
 
 
 def descriptors(agent: LabAgent) -> list[str]:

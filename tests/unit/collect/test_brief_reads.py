@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 import threading
 import time
 from collections.abc import Callable, Coroutine
@@ -135,24 +137,52 @@ async def test_the_loop_waits_for_no_read_after_it_waited_in_vain(
     assert await wedged
 
 
-async def test_a_pause_is_as_long_as_the_wait_was(
-    pool: ReadPool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A wait lasts longer than asked for while another thread has the CPU or the lock."""
-    release = threading.Event()
+@pytest.fixture
+def late(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A wait lasts longer than asked for, as while another thread has the CPU or the lock."""
     wait = Handover.wait
 
-    def wait_late(handover: Handover, seconds: float) -> bool:
+    def wait_late(handover: Handover, seconds: float) -> tuple[Any, Exception | None] | None:
         time.sleep(0.05)
         return wait(handover, seconds)
 
     monkeypatch.setattr(Handover, "wait", wait_late)
+
+
+@pytest.mark.usefixtures("late")
+async def test_a_pause_is_as_long_as_the_wait_was(pool: ReadPool) -> None:
+    release = threading.Event()
     began = asyncio.get_running_loop().time()
     asking = asyncio.create_task(pool.run_brief("pod", release.wait, "a file"))
     await asyncio.sleep(0)
     assert pool._waits_after >= began + 0.05 * (1 + 50)
     release.set()
     assert await asking
+
+
+@pytest.mark.usefixtures("late")
+async def test_a_long_wait_that_is_not_in_vain_causes_a_pause(pool: ReadPool) -> None:
+    began = asyncio.get_running_loop().time()
+    assert step(pool.run_brief("pod", lambda: 42, "a file")) == 42
+    assert pool._waits_after >= began + 0.05 * (1 + 50)
+
+
+@pytest.mark.usefixtures("patient")
+async def test_a_job_that_the_kernel_refuses_leaves_nothing(
+    pool: ReadPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: int, __: bytes) -> int:
+        raise OSError(errno.ENOMEM, "Cannot allocate memory")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", refuse)
+        with pytest.raises(QuotaExceeded):
+            pool.begin_brief("pod", lambda: 42, "a file")
+        with pytest.raises(QuotaExceeded):
+            await pool.run("pod", lambda: 42, "a file")
+    assert len(pool) == 0
+    assert step(pool.run_brief("pod", lambda: 43, "a file")) == 43
+    assert await pool.run("pod", lambda: 44, "a file") == 44
 
 
 @pytest.mark.usefixtures("patient")

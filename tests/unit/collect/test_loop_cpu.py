@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from netutil.agent.collect import read_pool
 from netutil.agent.collect.loop_cpu import LoopCpu
-from netutil.agent.collect.read_pool import ReadPool
+from netutil.agent.collect.read_pool import ReadPool, Ready
 
 CPUS = os.sched_getaffinity(0)
 pytestmark = pytest.mark.skipif(len(CPUS) < 2, reason="needs two CPUs")
@@ -55,13 +55,16 @@ def test_a_thread_runs_on_no_cpu_that_the_loop_may_not(one: int) -> None:
 
 
 def test_a_refused_affinity_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(_: int, __: set[int]) -> None:
-        raise PermissionError
-
+    """As of a loop whose thread has ended, and of a CPU that is not there."""
     loop_cpu = LoopCpu()
-    loop_cpu.note()
-    monkeypatch.setattr(os, "sched_setaffinity", refuse)
+    monkeypatch.setattr(loop_cpu, "_cpu", 8 * 1024 - 1)
+    monkeypatch.setattr(loop_cpu, "_loop_thread", 2**22)
     assert affinity_after(loop_cpu.follow) == CPUS
+    assert affinity_after(loop_cpu.follow, loop_cpu.part) == CPUS
+
+
+def test_a_thread_follows_no_loop_that_has_not_waited() -> None:
+    assert affinity_after(LoopCpu().follow) == CPUS
 
 
 async def test_only_a_brief_read_is_on_the_cpu_of_the_loop(
@@ -78,3 +81,24 @@ async def test_only_a_brief_read_is_on_the_cpu_of_the_loop(
     assert await pool.run_brief("pod", affinity, "a file") == {one}
     os.sched_setaffinity(0, CPUS)
     assert await pool.run("pod", affinity, "a file") == CPUS
+
+
+async def test_a_read_for_which_the_loop_waits_no_more_is_let_go(one: int) -> None:
+    """It may take long, and the CPU of the loop with it."""
+    pool = ReadPool(timeout_seconds=20.0)
+    await pool.run("pod", lambda: None, "a file")
+    while os.sched_getaffinity(await pool.run_brief("pod", threading.get_native_id, "a")) != {one}:
+        pool._waits_after = 0.0
+    release = threading.Event()
+
+    def wait() -> set[int]:
+        release.wait()
+        return os.sched_getaffinity(0)
+
+    pool._waits_after = 0.0
+    found = pool.begin_brief("pod", wait, "a file")
+    assert found is not None and not isinstance(found, Ready)
+    os.sched_setaffinity(0, CPUS)
+    release.set()
+    assert await found == {one}, "all that the loop might run on when it stopped to wait"
+    assert await pool.run("pod", lambda: os.sched_getaffinity(0), "a file") == CPUS
