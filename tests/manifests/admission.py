@@ -15,6 +15,8 @@ from celpy.adapter import json_to_cel
 
 from tests.support.manifests.documents import HOSTPATH_POLICY, Manifest, one, read
 
+celpy.Environment()  # sets the recursion limit, which hypothesis does not let a test do
+
 # What core/v1 has of the types that a mutation constructs, by their names in CEL (KEP-3962).
 _FIELDS = {
     "Object": {"metadata", "spec"},
