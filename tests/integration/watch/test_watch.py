@@ -152,8 +152,8 @@ def test_an_annotation_and_a_label_reach_a_watcher(watched: Watched, watcher: Wa
     watched.pod.labels["tier"] = "back"
     annotate(watched.lab, watched.pod, "example.com/colour", "blue")
     news = watcher.until(lambda one: "pod" in one["changed"])
-    assert news["snapshot"]["pod"]["annotations"] == {"example.com/colour": "blue"}
-    assert news["snapshot"]["pod"]["labels"] == {"tier": "back"}
+    assert news["snapshot"]["pod"]["annotations"]["example.com/colour"] == "blue"
+    assert news["snapshot"]["pod"]["labels"]["tier"] == "back"
 
 
 def test_versions_count_and_the_environment_comes_once(watched: Watched, watcher: Watcher) -> None:
