@@ -29,8 +29,10 @@ from tests.e2e.namespaces import NODE_ADDRESS
 from tests.e2e.node import NODE_NAME, running_node, wait_for
 from tests.e2e.settings import CLIENT_CA
 
-SERVER = f"https://{NODE_ADDRESS}:6443"
+SERVER = f"https://{NODE_ADDRESS}"
 SERVICES, FIRST_SERVICE = "203.0.113.0/24", "203.0.113.1"  # RFC 5737: for documentation
+"""Pods ask the first one, of the service "kubernetes", for the API server. There is no kube-proxy
+to forward its port 443: the API server listens on that port, and the node has the address."""
 _ETCD = "http://127.0.0.1:2379"
 _LOGS = Path("/var/log/control-plane")
 _ISSUER = "https://kubernetes.default.svc"
@@ -60,6 +62,7 @@ class ControlPlane:
         # A right to everything: it carries `kubectl logs` and `exec` to the kubelet.
         to_kubelet = self.authority.issue("kube-apiserver", "system:masters").written("to-kubelet")
         _, accounts = self.authority.issue("service-accounts", "e2e").written("accounts")
+        subprocess.run(["ip", "address", "add", f"{FIRST_SERVICE}/32", "dev", "lo"], check=True)
         self._spawn(
             "etcd",
             "--data-dir=/var/lib/etcd",
@@ -71,6 +74,7 @@ class ControlPlane:
             "kube-apiserver",
             f"--etcd-servers={_ETCD}",
             f"--advertise-address={NODE_ADDRESS}",
+            "--secure-port=443",
             f"--service-cluster-ip-range={SERVICES}",
             f"--client-ca-file={CLIENT_CA}",
             f"--tls-cert-file={serving[0]}",

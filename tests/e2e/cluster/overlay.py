@@ -41,12 +41,24 @@ def write(directory: Path, image: str, server_minor: int) -> None:
     )
 
 
-def _overlay(image: str, server_minor: int) -> dict[str, Any]:
+def write_variant(
+    directory: Path, name: str, image: str, server_minor: int, *components: str
+) -> None:
+    """Write the same overlay in a directory of its own, with more components of the manifests."""
+    overlay = _overlay(image, server_minor, *components)
+    for field in ("resources", "components"):
+        overlay[field] = [f"../{path}" for path in overlay[field]]
+    (directory / name).mkdir()
+    (directory / name / "kustomization.yaml").write_text(yaml.safe_dump(overlay), encoding="utf-8")
+
+
+def _overlay(image: str, server_minor: int, *more: str) -> dict[str, Any]:
     overlay: dict[str, Any] = yaml.safe_load(documented_overlay())
     components = os.environ.get("NETUTIL_COMPONENTS", "").replace(",", " ").split()
     overlay["components"] = [f"netutil/manifests/examples/{name}" for name in components]
     if os.environ.get("NETUTIL_OWN_CLUSTER"):
         overlay["components"] += [f"netutil/manifests/{name}" for name in _ON_OWN_CLUSTER]
+    overlay["components"] += [f"netutil/manifests/{name}" for name in more]
     overlay["images"] = [{"name": PLACEHOLDER, **image_fields(image)}]
     overlay["patches"] = [_patch("Namespace", _MARKED)]
     if server_minor < FIRST_WITH_SURGE:
