@@ -93,6 +93,7 @@ def node() -> Iterator[PluginNode]:
                 f"--device-plugin={RESOURCE}",
                 f"--device-plugin-dir={directory}",
                 f"--pod-resources={resources.path}",
+                writable=[directory],
             )
             yield PluginNode(lab, agent, app, kubelet)
 
