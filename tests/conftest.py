@@ -1,10 +1,14 @@
-"""The settings of all tests."""
+"""The settings of all tests, and the node of one."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 
+import pytest
 from hypothesis import settings
+
+from tests.support.lab import Lab
 
 # gRPC's C core writes a line for each GOAWAY with an error, which many tests cause: silent, as the
 # agent and the command make it (grpc/doc/environment_variables.md).
@@ -13,3 +17,12 @@ os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 # A loaded machine takes half a second for what takes a millisecond: no example has a deadline.
 settings.register_profile("any-machine", deadline=None)
 settings.load_profile("any-machine")
+
+
+@pytest.fixture
+def lab() -> Iterator[Lab]:
+    """A node without pods and agent."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root: real namespaces and cgroups")
+    with Lab() as made:
+        yield made

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
 
 import pytest
 
@@ -28,14 +26,6 @@ for client in clients:
         reasons.append(error.reason)
 print(json.dumps(reasons))
 """
-
-
-@pytest.fixture
-def lab() -> Iterator[Lab]:
-    if os.geteuid() != 0:
-        pytest.skip("needs root: real namespaces and cgroups")
-    with Lab() as made:
-        yield made
 
 
 def error_of(container: LabContainer, *argv: str) -> dict[str, object]:

@@ -8,7 +8,6 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 
 import pytest
 
@@ -31,14 +30,6 @@ signal.signal(signal.SIGUSR1, stand_still)
 sys.argv[0] = sys.argv.pop(1)
 sys.exit(main())
 """
-
-
-@pytest.fixture
-def lab() -> Iterator[Lab]:
-    if os.geteuid() != 0:
-        pytest.skip("needs root: real namespaces and cgroups")
-    with Lab() as lab:
-        yield lab
 
 
 def check(agent: LabAgent) -> int:

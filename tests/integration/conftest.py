@@ -1,4 +1,4 @@
-"""The nodes of tests: one that the tests of a module share, or one of each test."""
+"""The node that the tests of one module share."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.lab import Lab
 from tests.support.nodes.agent_node import Node, agent_node
 
 
@@ -17,13 +16,4 @@ def node() -> Iterator[Node]:
     if os.geteuid() != 0:
         pytest.skip("needs root: real namespaces and cgroups")
     with agent_node() as made:
-        yield made
-
-
-@pytest.fixture
-def lab() -> Iterator[Lab]:
-    """A node without pods and agent."""
-    if os.geteuid() != 0:
-        pytest.skip("needs root: real namespaces and cgroups")
-    with Lab() as made:
         yield made
