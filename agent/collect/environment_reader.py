@@ -55,7 +55,7 @@ class EnvironmentReader:
             return self._read_another(caller, pid, read)
         work = partial(_read_own, peer.process.share(), peer.credentials, read)
         found = self._reads.begin_brief(peer.pod_key, work, _ENVIRON)
-        return self._read_own(peer, work) if found is None else found
+        return self._read_for_all(peer, work) if found is None else found
 
     async def _read_another(self, caller: Caller, pid: str, read: Callable[[int], T]) -> T:
         target, _ = await self._target(caller, pid)
@@ -71,7 +71,7 @@ class EnvironmentReader:
         caller.peer.process.ensure_alive()
         return answer
 
-    async def _read_own(self, peer: Peer, work: Callable[[], T]) -> T:
+    async def _read_for_all(self, peer: Peer, work: Callable[[], T]) -> T:
         """Return what `work` makes of the calling process, with one read for all waiting calls.
 
         The read is made with the pin of one connection; a process of the same number that is alive

@@ -13,14 +13,18 @@ from __future__ import annotations
 import ctypes
 import threading
 
-_MASK_BYTES = 1024
-"""Enough for 8192 CPUs, the most that the kernel can be built for on x86 (NR_CPUS)."""
+from netutil.agent.parsers.cpulist import MAX_NUMBER
+
+_WORD_BITS = 8 * ctypes.sizeof(ctypes.c_ulong)
+_Mask = ctypes.c_ulong * ((MAX_NUMBER + 1) // _WORD_BITS)
+"""For as many CPUs as any kernel can have, in words of this machine (sched_setaffinity(2))."""
+_MASK_BYTES = ctypes.sizeof(_Mask)
 _ANY = -1
 # Not `os.sched_setaffinity`: to move a thread takes as long as its new CPU is busy, and that
 # function holds the interpreter's lock meanwhile.
 _LIBC = ctypes.CDLL(None)
 for _call in (_LIBC.sched_getaffinity, _LIBC.sched_setaffinity):
-    _call.argtypes = (ctypes.c_int, ctypes.c_size_t, ctypes.c_char_p)
+    _call.argtypes = (ctypes.c_int, ctypes.c_size_t, ctypes.POINTER(_Mask))
 _sched_getcpu = ctypes.PyDLL(None).sched_getcpu
 
 
@@ -42,9 +46,9 @@ class LoopCpu:
         if cpu == _ANY or getattr(self._own, "cpu", _ANY) == cpu:
             return
         self._own.cpu = cpu
-        mask = bytearray(_MASK_BYTES)
-        mask[cpu // 8] = 1 << cpu % 8
-        _LIBC.sched_setaffinity(0, _MASK_BYTES, bytes(mask))
+        mask = _Mask()
+        mask[cpu // _WORD_BITS] = 1 << cpu % _WORD_BITS
+        _LIBC.sched_setaffinity(0, _MASK_BYTES, mask)
 
     def part(self) -> None:
         """Let this thread run on every CPU that the loop may run on. Not on the loop."""
@@ -54,6 +58,6 @@ class LoopCpu:
 
     def release(self, thread: int) -> None:
         """Let a thread (gettid(2)) run on every CPU that the loop may run on. It is to `part`."""
-        mask = ctypes.create_string_buffer(_MASK_BYTES)
+        mask = _Mask()
         if _LIBC.sched_getaffinity(self._loop_thread, _MASK_BYTES, mask) >= 0:
             _LIBC.sched_setaffinity(thread, _MASK_BYTES, mask)
