@@ -338,6 +338,8 @@ class ReadPool:
             ended = lane if following is None else None
             with contextlib.suppress(RuntimeError):
                 loop.call_soon_threadsafe(self._finish, one.futures, result, error, ended)
+            if following is not None:
+                self._loop_cpu.give_way()
             one, result, error = following, None, None
         return True
 

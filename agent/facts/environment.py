@@ -62,15 +62,25 @@ def _read_block(directory: int, name: str) -> bytes:
             # All of it: the kernel ends a read before the end of the block with an error or with
             # nothing, never with a part (`environ_read` in fs/proc/base.c).
             return first
-        _ensure_allowed(_said_bytes(directory), name)  # how much would be read for nothing?
+        said_bytes = _said_bytes(directory)
+        _ensure_allowed(said_bytes, name)  # how much would be read for nothing?
         chunks, size = [first], len(first)
-        while chunk := os.read(descriptor, _CHUNK_BYTES):
+        while chunk := os.read(descriptor, _buffer_bytes(said_bytes - size)):
             chunks.append(chunk)
             size += len(chunk)
             _ensure_allowed(size, name)
         return b"".join(chunks)
     finally:
         os.close(descriptor)
+
+
+def _buffer_bytes(left: int) -> int:
+    """Return how much to read at once where so much is left, as the kernel says.
+
+    One byte more shows the end. Where more has come than the kernel says, or it says nothing,
+    nothing is known.
+    """
+    return min(left + 1, _CHUNK_BYTES) if left >= 0 else _CHUNK_BYTES
 
 
 def _said_bytes(thread: int) -> int:

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 READ_BYTES = 16_384
 _PORTION_COST = 24
 """What is processed at once of one connection: about three requests."""
+_PORTION_SECONDS = 0.0001
+"""No other call begins in a portion that has taken this long: a call may take as long as three."""
 _CLOSE_SECONDS = 5.0
 
 
@@ -49,12 +51,14 @@ class Connection:
         self.http2 = Http2Connection(server.config, self, server.first_blocks)
         self._server = server
         self._transport: SocketTransport | None = None
-        self.ready: list[Call] = []
-        """Calls that start at the end of the portion that is being processed."""
+        self.ready: deque[Call] = deque()
+        """Calls that start at the end of this portion, or in the next one if it takes too long."""
         self._held_bytes = 0
         self._starved: dict[Call, None] = {}
         self._input = b""
         self._has_input = False
+        """Whether something is to be processed: frames, or calls that are ready."""
+        self._has_frames = False
         self._is_queued = False
         self.is_processing = False
         """What calls write now leaves at the end of the portion."""
@@ -147,15 +151,17 @@ class Connection:
         http2.now = self.loop.time()
         cost = http2.cost
         self.is_processing = True
-        data, self._input = self._input, b""
-        self._has_input = http2.receive(data, _PORTION_COST)
+        if not self.ready:
+            data, self._input = self._input, b""
+            self._has_frames = http2.receive(data, _PORTION_COST)
         if self._timer is not None and http2.is_open:
             self._timer.cancel()
             self._timer = None
         while self.ready:
-            ready, self.ready = self.ready, []
-            for call in ready:
-                call.start()
+            self.ready.popleft().start()
+            if perf_counter() - began >= _PORTION_SECONDS:
+                break
+        self._has_input = self._has_frames or bool(self.ready)
         self.is_processing = False
         if policy is not None:
             overhead, http2.overhead = http2.overhead, 0
@@ -204,6 +210,7 @@ class Connection:
         """End all calls."""
         self._closing = True
         self._has_input = False
+        self.ready.clear()
         for timer in (self._timer, self._age_timer, self._linger):
             if timer is not None:
                 timer.cancel()

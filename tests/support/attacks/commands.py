@@ -31,7 +31,7 @@ CONTROL = "no-attack"
 
 
 ATTACKS: dict[str, list[str]] = {
-    CONTROL: [sys.executable, "-S", "-c", "import time; time.sleep(86400)"],
+    CONTROL: [sys.executable, "-S", "-c", "while True: pass"],
     **{
         name: attack(module, name, str(FLOOD_CONNECTIONS))
         for module, table in _FLOODS.items()
@@ -42,4 +42,8 @@ ATTACKS: dict[str, list[str]] = {
     **{name: attack("cgroup_churn", name) for name in CGROUP_CHURN},
     **{name: attack("network_churn", name) for name in NETWORK_CHURN},
 }
-"""The command of each attack, by its name. The control shows what the machine itself does."""
+"""The command of each attack, by its name.
+
+The control takes the CPU of the pods, as the attacks do, and asks nothing: it shows what the
+machine itself does when both CPUs are busy.
+"""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import pytest
 from netutil.agent.collect import read_pool
@@ -102,3 +104,28 @@ async def test_a_read_for_which_the_loop_waits_no_more_is_let_go(one: int) -> No
     release.set()
     assert await found == {one}, "all that the loop might run on when it stopped to wait"
     assert await pool.run("pod", lambda: os.sched_getaffinity(0), "a file") == CPUS
+
+
+async def test_a_thread_gives_way_to_the_loop_between_two_reads_of_a_pod(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pool = ReadPool(timeout_seconds=20.0)
+    seen: list[str] = []
+    first_may_end = threading.Event()
+    give_way = pool._loop_cpu.give_way
+
+    def note() -> None:
+        seen.append("way")
+        give_way()
+
+    monkeypatch.setattr(pool._loop_cpu, "give_way", note)
+
+    def read(name: str) -> None:
+        assert first_may_end.wait(20.0)
+        seen.append(name)
+
+    reads = [asyncio.create_task(pool.run("pod", partial(read, name), name)) for name in "abc"]
+    await asyncio.sleep(0)
+    first_may_end.set()
+    await asyncio.gather(*reads)
+    assert seen == ["a", "way", "b", "way", "c"]

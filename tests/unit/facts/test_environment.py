@@ -127,6 +127,25 @@ def test_a_usual_environment_is_one_read_without_a_new_mapping(
     assert sizes[0] <= agent_main._LARGE_BYTES / 4
 
 
+def test_the_buffers_of_a_larger_environment_are_as_large_as_it_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    given = b"A=".ljust(2 * FIRST - 1, b"x")
+    sizes: list[int] = []
+    read = os.read
+
+    def count(descriptor: int, size: int) -> bytes:
+        sizes.append(size)
+        return read(descriptor, size)
+
+    with running(["env", "-i", given, "cat"]) as pid, pinned(pid) as process:
+        monkeypatch.setattr(os, "read", count)
+        assert facts.read_block(process.directory()) == given + b"\0"
+        monkeypatch.undo()
+    assert sizes[0] == FIRST
+    assert sizes[-2:] == [FIRST + 1, 1]
+
+
 def test_a_process_started_without_variables_has_none() -> None:
     with running(["env", "-i", "cat"]) as pid:
         assert environment_of(pid) == Environment({}, 0, 0)

@@ -1,0 +1,103 @@
+"""How much of one connection is processed before others are served."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from itertools import pairwise
+from typing import Any
+
+import grpc
+
+from tests.support import http2
+from tests.support.grpcserver.raw import Bench, RawClient, fields, serving
+from tests.support.http2 import message
+from tests.support.waiting import until
+
+_LONG_SECONDS = 0.002
+REQUESTS = (1, 3, 5, 7)
+
+
+class OnePortion:
+    """A policy by which a connection waits for an iteration of the loop after each portion."""
+
+    def __init__(self, began: list[int]) -> None:
+        self.begun_by: list[int] = []
+        """How many handlers had begun at the end of each portion."""
+        self._began = began
+        self._allowed = True
+
+    def admit(self, call: Any) -> None:
+        """All calls."""
+
+    def finished(self, call: Any) -> None:
+        """Nothing is to be done."""
+
+    def closed(self, peer: Any, calls: int) -> None:
+        """Nothing is to be done."""
+
+    def may_process(self, connection: Any) -> bool:
+        return self._allowed
+
+    def wait(self, connection: Any) -> None:
+        asyncio.get_running_loop().call_soon(self._go_on, connection)
+
+    def _go_on(self, connection: Any) -> None:
+        self._allowed = True
+        connection.advance()
+
+    def processed(self, connection: Any, seconds: float, overhead: int) -> None:
+        self._allowed = False
+        self.begun_by.append(len(self._began))
+
+
+async def asked_at_once(bench: Bench, began: list[int], seconds: float) -> RawClient:
+    """Send all requests in one write, to a handler that takes so long."""
+
+    def handle(request: bytes, _: Any) -> bytes:
+        began.append(len(began))
+        until = time.perf_counter() + seconds
+        while time.perf_counter() < until:
+            pass
+        return request
+
+    handlers: dict[str, Any] = {"Answer": grpc.unary_unary_rpc_method_handler(handle)}
+    bench.server.add_registered_method_handlers("test.Plain", handlers)
+    client = await bench.connect()
+    block = http2.block(fields(p_path="/test.Plain/Answer"))
+    client.send(
+        *(
+            http2.header_frames(stream, block)
+            + http2.frame(http2.DATA, http2.END_STREAM, stream, message())
+            for stream in REQUESTS
+        )
+    )
+    return client
+
+
+async def test_a_call_that_takes_long_is_the_last_of_its_portion() -> None:
+    began: list[int] = []
+    policy = OnePortion(began)
+    async with serving(policy=policy) as bench:
+        client = await asked_at_once(bench, began, _LONG_SECONDS)
+        for stream in REQUESTS:
+            assert (await client.answer(stream))[0]["grpc-status"] == "0"
+        steps = {after - before for before, after in pairwise(policy.begun_by)}
+        assert max(steps) == 1, policy.begun_by
+        await client.lives(99)
+
+
+async def test_calls_that_wait_for_their_portion_end_with_the_connection() -> None:
+    began: list[int] = []
+    policy = OnePortion(began)
+    async with serving(policy=policy) as bench:
+        client = await asked_at_once(bench, began, _LONG_SECONDS)
+        (connection,) = bench.server.connections
+        await until(lambda: began, pause_seconds=0)
+        connection.abort()
+        await client.ends()
+        assert len(began) < len(REQUESTS)
+        assert not connection.ready
+        await until(lambda: not bench.server.connections)
+        await asyncio.sleep(0.01)
+        assert len(began) < len(REQUESTS)
