@@ -106,7 +106,7 @@ async def test_a_read_for_which_the_loop_waits_no_more_is_let_go(one: int) -> No
     assert await pool.run("pod", lambda: os.sched_getaffinity(0), "a file") == CPUS
 
 
-async def test_a_thread_gives_way_to_the_loop_between_two_reads_of_a_pod(
+async def test_a_thread_gives_way_to_the_loop_between_two_reads(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     pool = ReadPool(timeout_seconds=20.0)

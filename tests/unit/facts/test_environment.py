@@ -127,7 +127,7 @@ def test_a_usual_environment_is_one_read_without_a_new_mapping(
     assert sizes[0] <= agent_main._LARGE_BYTES / 4
 
 
-def test_the_buffers_of_a_larger_environment_are_as_large_as_it_is(
+def test_buffers_of_a_larger_environment_are_as_large_as_it_is(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     given = b"A=".ljust(2 * FIRST - 1, b"x")

@@ -87,7 +87,7 @@ async def test_a_call_that_takes_long_is_the_last_of_its_portion() -> None:
         await client.lives(99)
 
 
-async def test_calls_that_wait_for_their_portion_end_with_the_connection() -> None:
+async def test_calls_that_wait_for_a_portion_end_with_the_connection() -> None:
     began: list[int] = []
     policy = OnePortion(began)
     async with serving(policy=policy) as bench:
