@@ -57,10 +57,14 @@ def rows(*, quick: bool) -> Iterator[Row]:
 def _hold(
     stack: ExitStack, containers: list[LabContainer], pid: int, socket: str
 ) -> tuple[float, float]:
+    """Return the KiB and the descriptors of one more connection of a pod that has one already."""
+    generators = [stack.enter_context(LoadGenerator(one, socket)) for one in containers[1:]]
+    for generator in generators:
+        generator.ask("hold", "GetPod", 1)
     memory, descriptors = node.pss_mib(pid), node.descriptors(pid)
-    for container in containers[1:]:
-        stack.enter_context(LoadGenerator(container, socket)).ask("hold", "GetPod", _EACH - 1)
-    held = (len(containers) - 1) * _EACH
+    for generator in generators:
+        generator.ask("hold", "GetPod", _EACH - 1)
+    held = len(generators) * (_EACH - 1)
     time.sleep(1)
     return (
         1024 * (node.pss_mib(pid) - memory) / held,

@@ -210,7 +210,8 @@ int main(int count, char **words) {
         if (found < 3 || !calls || calls > MOST_CALLS) return 2;
         if (found == 4 && strcmp(pid, "own-pid")) return 2;
         set_message(found == 4);
-        if (!kept) kept = dial();
+        /* Not for the other commands: the agent would hold a connection that brings no request. */
+        if (!kept && !strcmp(what, "kept")) kept = dial();
         long long begun = now(), last = begun;
         for (size_t i = 0; i < calls; i++) {
             if (!strcmp(what, "kept")) {
