@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import gc
 import logging
 import os
@@ -86,6 +87,7 @@ class Agent:
             first = asyncio.create_task(self._first_list())
             retention = asyncio.create_task(components.retention.run(), name="retention")
             _LOG.info("agent: serving on %s", config.sockets.pods)
+            _return_memory_of_start()
             _limit_pauses()
             await self._stopping.wait()
             _LOG.info("agent: stopping")
@@ -162,6 +164,14 @@ async def _device_plugin(components: Components, acceptor: Acceptor) -> AsyncIte
         await asyncio.gather(task, return_exceptions=True)
 
 
+def _return_memory_of_start() -> None:
+    """Give back what the imports have freed between what is kept (malloc_trim(3))."""
+    gc.collect()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # of glibc
+    if trim is not None:
+        trim(0)
+
+
 def _limit_pauses() -> None:
     """Bound the pauses of the event loop: garbage collections, and threads with the GIL.
 
@@ -172,7 +182,6 @@ def _limit_pauses() -> None:
     connections and calls would otherwise grow to 30 MiB. A reading thread keeps the GIL for the
     switch interval when the loop requests the GIL: 5 ms by default.
     """
-    gc.collect()
     gc.freeze()
     gc.set_threshold(*_GENERATIONS)
     sys.setswitchinterval(_SWITCH_SECONDS)

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TypeVar
 
+from netutil.agent.shared_text import shared
+
 Fact = TypeVar("Fact")
 # cgroupfs driver:  /kubepods/burstable/pod<uid>
 # systemd driver:   /kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod<uid>.slice
@@ -82,7 +84,7 @@ def cgroup_levels(directory: str, top: str, pod: str | None) -> Levels:
     inside_pod = pod is not None and directory.startswith(f"{pod}/")
     current = directory
     while current not in (top, "/"):
-        current = os.path.dirname(current)
+        current = shared(os.path.dirname(current))  # mostly that of other pods too
         if inside_pod:
             level = CgroupLevel.POD
             inside_pod = current != pod

@@ -11,7 +11,6 @@ import asyncio
 import contextvars
 import inspect
 import logging
-from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterable, Mapping
 from dataclasses import dataclass, field
 from time import perf_counter
@@ -184,7 +183,7 @@ class Call(grpc.aio.ServicerContext[Any, Any]):
         if head.timeout is not None:
             self._expires = self._loop.time() + head.timeout
         self._buffer = bytearray()
-        self._messages: deque[_Message] = deque()
+        self._messages: list[_Message] = []  # at most `max_unread`
 
     # The request
 
@@ -258,7 +257,7 @@ class Call(grpc.aio.ServicerContext[Any, Any]):
 
     def _drop_request(self) -> None:
         """Give back the window of what no handler will take any more."""
-        messages, self._messages = self._messages, deque()
+        messages, self._messages = self._messages, []
         for message in messages:
             self._drop(message)
         reserved, self._reserved = self._reserved, 0
@@ -377,7 +376,7 @@ class Call(grpc.aio.ServicerContext[Any, Any]):
             self._run_to_first_wait(self._finish(self._run_streaming()), context)
             return
         try:
-            found = self._method.behavior(self._deserialize(self._messages.popleft()), self)
+            found = self._method.behavior(self._deserialize(self._messages.pop(0)), self)
             kind = type(found)
             if kind is framing.EncodedMessage or not (
                 kind is CoroutineType or inspect.isawaitable(found)
@@ -447,7 +446,7 @@ class Call(grpc.aio.ServicerContext[Any, Any]):
         if method.request_streaming:
             asked: Any = self._requests()
         else:
-            asked = self._deserialize(self._messages.popleft())
+            asked = self._deserialize(self._messages.pop(0))
         found = method.behavior(asked, self)
         if not method.response_streaming:
             await self._run_unary(found if inspect.isawaitable(found) else _returned(found))
@@ -645,7 +644,7 @@ class Call(grpc.aio.ServicerContext[Any, Any]):
                 return grpc.aio.EOF
             self._reading = self._loop.create_future()
             await self._reading
-        return self._deserialize(self._messages.popleft())
+        return self._deserialize(self._messages.pop(0))
 
     async def write(self, message: Any) -> None:
         """Send a message; return once the peer has taken all but `max_buffered_response_bytes`."""

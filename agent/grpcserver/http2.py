@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import math
 import struct
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from typing import Any, Protocol
 
 from netutil.agent.grpcserver import frames
@@ -90,7 +90,7 @@ class Stream:
         self.remote_closed = False
         self.local_closed = False
         self.content_left: int | None = None
-        self.pending: deque[memoryview] = deque()
+        self.pending: list[memoryview] = []
         self.pending_bytes = 0
         self.ending: bytes | None = None
         """The block of the trailers, once there is one, while data before it waits."""
@@ -654,7 +654,7 @@ class Http2Connection:
             if len(part) < len(stream.pending[0]):
                 stream.pending[0] = stream.pending[0][len(part) :]
             else:
-                stream.pending.popleft()
+                stream.pending.pop(0)
             if stream.pending:
                 waiting[stream] = None
                 continue

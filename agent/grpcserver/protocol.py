@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections import deque
 from collections.abc import Callable
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -51,7 +50,7 @@ class Connection:
         self.http2 = Http2Connection(server.config, self, server.first_blocks)
         self._server = server
         self._transport: SocketTransport | None = None
-        self.ready: deque[Call] = deque()
+        self.ready: list[Call] = []
         """Calls that start at the end of this portion, or in the next one if it takes too long."""
         self._held_bytes = 0
         self._starved: dict[Call, None] = {}
@@ -63,7 +62,7 @@ class Connection:
         self.is_processing = False
         """What calls write now leaves at the end of the portion."""
         self._flushing = False
-        self._unsent: deque[tuple[int, Callable[[], None]]] = deque()
+        self._unsent: list[tuple[int, Callable[[], None]]] = []
         self._timer: asyncio.TimerHandle | None = None
         self._linger: asyncio.TimerHandle | None = None
         self._max_age = max_age
@@ -158,7 +157,7 @@ class Connection:
             self._timer.cancel()
             self._timer = None
         while self.ready:
-            self.ready.popleft().start()
+            self.ready.pop(0).start()
             if perf_counter() - began >= _PORTION_SECONDS:
                 break
         self._has_input = self._has_frames or bool(self.ready)
@@ -292,7 +291,7 @@ class Connection:
             unsent = self._transport.get_write_buffer_size()
         sent = self.http2.sent_bytes - unsent
         while self._unsent and self._unsent[0][0] <= sent:
-            callback = self._unsent.popleft()[1]
+            callback = self._unsent.pop(0)[1]
             try:
                 callback()
             except Exception as error:  # noqa: BLE001 - the callbacks of other calls follow

@@ -10,6 +10,7 @@ from netutil.agent.parsers.pod_cgroups import (
     locate,
     pod_places,
 )
+from netutil.agent.shared_text import shared
 
 UNIFIED = ""
 """The name of cgroup v2's hierarchy, which has no controllers in /proc/<pid>/cgroup."""
@@ -46,12 +47,15 @@ class Hierarchy:
         return "/" + "/".join(segments)
 
     def resolve(self, path: str) -> str | None:
-        """Return the directory of an absolute path, None if it lies outside of what is mounted."""
+        """Return the directory of an absolute path, None if it lies outside of what is mounted.
+
+        It is kept in several places for each container: as one string.
+        """
         if self.root == "/":
-            return os.path.normpath(f"{self.directory}/{path}")
+            return shared(os.path.normpath(f"{self.directory}/{path}"))
         if path != self.root and not path.startswith(f"{self.root}/"):
             return None
-        return os.path.normpath(f"{self.directory}/{path.removeprefix(self.root)}")
+        return shared(os.path.normpath(f"{self.directory}/{path.removeprefix(self.root)}"))
 
     def container_at(self, directory: str) -> str | None:
         """Return the ID of the container of which a directory is the own cgroup, None if of none.
