@@ -61,6 +61,7 @@ def _hold(
     generators = [stack.enter_context(LoadGenerator(one, socket)) for one in containers[1:]]
     for generator in generators:
         generator.ask("hold", "GetPod", 1)
+    time.sleep(1)
     memory, descriptors = node.pss_mib(pid), node.descriptors(pid)
     for generator in generators:
         generator.ask("hold", "GetPod", _EACH - 1)

@@ -150,7 +150,8 @@ class Connection:
         http2.now = self.loop.time()
         cost = http2.cost
         self.is_processing = True
-        if not self.ready:
+        is_read = not self.ready
+        if is_read:
             data, self._input = self._input, b""
             self._has_frames = http2.receive(data, _PORTION_COST)
         if self._timer is not None and http2.is_open:
@@ -165,7 +166,7 @@ class Connection:
         if policy is not None:
             overhead, http2.overhead = http2.overhead, 0
             # A read that completes no frame takes as long as one that does.
-            if http2.cost == cost:
+            if is_read and http2.cost == cost:
                 overhead += 1
             policy.processed(self, perf_counter() - began, overhead)
 

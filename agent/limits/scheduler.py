@@ -27,6 +27,8 @@ _MEMORY_SECONDS = 0.5
 """Loop time that was used so long ago counts by 1/e."""
 _STEP_SECONDS = 0.005
 """How often that is worked out."""
+_MAX_ROUND_SECONDS = 0.001
+"""The longest time for which waiting work is served in one round."""
 _MAX_CHARGE_SECONDS = 0.002
 """Work that seems to take longer was interrupted: the kernel ran something else, or the agent's
 cgroup reached its CPU limit. The thread's CPU time would show it, but takes eight times as long to
@@ -192,21 +194,29 @@ class FairScheduler:
             (account for account in self._waiting if account.blocked_until <= began),
             key=lambda account: (account.is_last, account.used(began)),
         )
-        while order and perf_counter() - began < SLICE_SECONDS:
-            order = self._serve(order, began)
+        # As long as it took to find the order, which grows with the pods that wait: so at least
+        # half of the time is work, and at least one piece of it in each round.
+        ordered = perf_counter()
+        until = ordered + min(max(SLICE_SECONDS, ordered - began), _MAX_ROUND_SECONDS)
+        while order:
+            order = self._serve(order, until)
+            if perf_counter() >= until:
+                break
         if any(account.blocked_until <= began for account in self._waiting):
             self._have_round()
         elif self._waiting:
             self._wake_blocked()
 
-    def _serve(self, order: list[Account], began: float) -> list[Account]:
+    def _serve(self, order: list[Account], until: float) -> list[Account]:
         """Run work of each account while there is time; return the accounts that still wait."""
         for account in order:
+            if not account.queue:  # another account's work had this one's forgotten
+                continue
             work = account.queue.popleft()
             if not account.queue:
                 self._waiting.pop(account, None)
             self._run(work)
-            if perf_counter() - began >= SLICE_SECONDS:
+            if perf_counter() >= until:
                 break
         return [account for account in order if account.queue]
 

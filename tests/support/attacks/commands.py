@@ -45,5 +45,5 @@ ATTACKS: dict[str, list[str]] = {
 """The command of each attack, by its name.
 
 The control takes the CPU of the pods, as the attacks do, and asks nothing: it shows what the
-machine itself does when both CPUs are busy.
+machine itself does.
 """

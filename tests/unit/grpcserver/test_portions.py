@@ -24,6 +24,7 @@ class OnePortion:
     def __init__(self, began: list[int]) -> None:
         self.begun_by: list[int] = []
         """How many handlers had begun at the end of each portion."""
+        self.overheads: list[int] = []
         self._began = began
         self._allowed = True
 
@@ -49,6 +50,7 @@ class OnePortion:
     def processed(self, connection: Any, seconds: float, overhead: int) -> None:
         self._allowed = False
         self.begun_by.append(len(self._began))
+        self.overheads.append(overhead)
 
 
 async def asked_at_once(bench: Bench, began: list[int], seconds: float) -> RawClient:
@@ -82,9 +84,37 @@ async def test_a_call_that_takes_long_is_the_last_of_its_portion() -> None:
         client = await asked_at_once(bench, began, _LONG_SECONDS)
         for stream in REQUESTS:
             assert (await client.answer(stream))[0]["grpc-status"] == "0"
-        steps = {after - before for before, after in pairwise(policy.begun_by)}
+        steps = {after - before for before, after in pairwise((0, *policy.begun_by))}
         assert max(steps) == 1, policy.begun_by
+        # What begins calls that were read before has no overhead.
+        begins_only = policy.overheads[policy.begun_by.index(1) + 1 :]
+        assert max(begins_only) <= 0, policy.overheads
         await client.lives(99)
+
+
+async def test_a_reset_call_that_waits_for_its_portion_begins_not() -> None:
+    began: list[int] = []
+    policy = OnePortion(began)
+    async with serving(policy=policy) as bench:
+        client = await asked_at_once(bench, began, _LONG_SECONDS)
+        client.send(http2.rst_stream(REQUESTS[-1], 8))
+        for stream in REQUESTS[:-1]:
+            assert (await client.answer(stream))[0]["grpc-status"] == "0"
+        await client.lives(99)
+        (connection,) = bench.server.connections
+        assert not connection.ready
+        assert not connection.http2.streams
+
+
+async def test_calls_of_a_half_closed_connection_are_answered() -> None:
+    began: list[int] = []
+    policy = OnePortion(began)
+    async with serving(policy=policy) as bench:
+        client = await asked_at_once(bench, began, _LONG_SECONDS)
+        client.writer.write_eof()
+        for stream in REQUESTS:
+            assert (await client.answer(stream))[0]["grpc-status"] == "0"
+        await client.ends()
 
 
 async def test_calls_that_wait_for_a_portion_end_with_the_connection() -> None:

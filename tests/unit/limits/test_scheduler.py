@@ -12,7 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from netutil.agent.limits import scheduler as scheduler_module
-from netutil.agent.limits.scheduler import SLICE_SECONDS, Account, FairScheduler
+from netutil.agent.limits.scheduler import (
+    _MAX_ROUND_SECONDS,
+    SLICE_SECONDS,
+    Account,
+    FairScheduler,
+)
 
 SHARED = ""
 _USED_UP = 2 * SLICE_SECONDS
@@ -333,6 +338,40 @@ async def test_each_blocked_pod_is_served_when_its_own_block_ends(
         scheduler.wait(account, partial(order.append, key))
     await eventually(lambda: len(order) == 2)
     assert order == ["short", "long"]
+
+
+async def test_each_round_serves_however_many_pods_wait(scheduler: FairScheduler) -> None:
+    ran: list[int] = []
+    for number in range(3000):
+        account = scheduler.account(f"pod{number}")
+        scheduler.charge(account, _USED_UP)
+        scheduler.wait(account, partial(ran.append, number))
+    before = scheduler._round
+    await eventually(lambda: len(ran) == 3000)
+    assert scheduler._round - before < 600
+
+
+async def test_a_round_is_bounded_where_the_order_takes_long(
+    scheduler: FairScheduler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ticks = itertools.count(step=_MAX_ROUND_SECONDS / 4)
+    ran: list[int] = []
+    for number in range(100):
+        scheduler.wait(scheduler.account(f"pod{number}"), partial(ran.append, number))
+    monkeypatch.setattr(scheduler_module, "perf_counter", lambda: next(ticks))
+    scheduler._next_round()
+    assert 1 <= len(ran) <= 5
+
+
+async def test_work_that_was_forgotten_meanwhile_is_passed_over(scheduler: FairScheduler) -> None:
+    ran: list[str] = []
+    first, second, third = (scheduler.account(key) for key in "abc")
+    work = partial(ran.append, "second")
+    scheduler.wait(first, lambda: scheduler.forget(second, work))
+    scheduler.wait(second, work)
+    scheduler.wait(third, partial(ran.append, "third"))
+    await eventually(lambda: bool(ran))
+    assert ran == ["third"]
 
 
 async def test_a_blocked_pod_delays_no_other(scheduler: FairScheduler) -> None:
