@@ -19,9 +19,9 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Container
 from time import perf_counter
 
-SLICE_SECONDS = 0.0001
+SLICE_SECONDS = 0.0002
 """Loop time after which a pod waits for the next round, and for which waiting work is served in
-one: about two calls. A call of another pod waits for no more than that and the one piece of work
+one: about four calls. A call of another pod waits for no more than that and the one piece of work
 that is under way."""
 _MEMORY_SECONDS = 0.5
 """Loop time that was used so long ago counts by 1/e."""
