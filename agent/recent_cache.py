@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
@@ -74,8 +73,8 @@ class SharedRecentCache(RecentCache[K, V]):
     """A `RecentCache` of many owners, each of which has a limit of entries in each generation.
 
     So an owner has at most twice the limit, and the entries of one owner do not make a full
-    cache release those of others. What is past the limit is not kept in this period. Threads that
-    keep something at the same moment may pass the limit by an entry each.
+    cache release those of others. What is past the limit takes the place of the owner's oldest
+    entry. Threads that keep something at the same moment may pass the limit by an entry each.
     """
 
     __slots__ = ("_max_of_owner", "_owner_of", "_young_by_owner")
@@ -91,19 +90,18 @@ class SharedRecentCache(RecentCache[K, V]):
         super().__init__(max_entries, calls_per_period)
         self._max_of_owner = max_of_owner
         self._owner_of = owner_of
-        self._young_by_owner: Counter[str] = Counter()
+        self._young_by_owner: dict[str, list[K]] = {}
 
     def __setitem__(self, key: K, value: V) -> None:
-        if key in self._young:
-            super().__setitem__(key, value)
-            return
-        owner = self._owner_of(value)
-        if self._young_by_owner[owner] >= self._max_of_owner:
-            self._old.pop(key, None)
-            return
+        is_new = key not in self._young
         super().__setitem__(key, value)
-        self._young_by_owner[owner] += 1
+        if not is_new:
+            return
+        keys = self._young_by_owner.setdefault(self._owner_of(value), [])
+        keys.append(key)
+        if len(keys) > self._max_of_owner:
+            self._young.pop(keys.pop(0), None)
 
     def _drop_old(self) -> None:
         super()._drop_old()
-        self._young_by_owner = Counter()
+        self._young_by_owner = {}

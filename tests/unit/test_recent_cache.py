@@ -82,11 +82,20 @@ def shared(max_entries: int = 100, max_of_owner: int = 2) -> SharedRecentCache[s
     return SharedRecentCache(max_entries, max_of_owner, lambda value: value[0])
 
 
-def test_an_owner_past_its_limit_keeps_its_entries_only() -> None:
+def test_an_owner_past_its_limit_keeps_its_newest_entries() -> None:
+    """A process that a pod has just started is of more use than those that it had before."""
     cache = shared()
     for text in ("a1", "a2", "a3", "b1"):
         cache[text] = text
-    assert [cache.get(text) for text in ("a1", "a2", "a3", "b1")] == ["a1", "a2", None, "b1"]
+    assert [cache.get(text) for text in ("a1", "a2", "a3", "b1")] == [None, "a2", "a3", "b1"]
+
+
+def test_an_entry_that_an_owner_has_lost_may_come_back() -> None:
+    cache = shared()
+    for text in ("a1", "a2", "a3", "a1", "a4", "a1"):
+        cache[text] = text
+        assert cache.get(text) == text
+        assert len(cache) <= 2
 
 
 def test_an_owner_has_at_most_twice_its_limit() -> None:

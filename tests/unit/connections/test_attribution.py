@@ -128,3 +128,5 @@ def test_the_processes_of_one_pod_do_not_evict_those_of_others() -> None:
         known.recent[pid] = "pod"
     assert known.recent.get(1) == "other"
     assert len(known.recent) <= 1 + 2 * attribution._MAX_PROCESSES_OF_POD
+    # Else its connections would be identified before those of other pods that came later.
+    assert known.recent.get(pid) == "pod"
