@@ -183,14 +183,16 @@ def mounts() -> str:
 def test_a_thousand_directories_leave_no_name_fd_or_mount(tmp_path: Path) -> None:
     path = tmp_path / "net.sock"
     listener = start(path)
-    before = open_descriptors(), mounts()
+    descriptors, mounted = open_descriptors(), mounts()
     for number in range(TIMES):
         path.unlink()
         subpath(path)
         following = start(path) if number % 2 else listener.rebind(replacing=file_id(str(path)))
         listener.connection.close()
         listener = following
-    assert (open_descriptors(), mounts()) == before
+    # Fewer are those of earlier tests, whose threads have ended in the seconds of this one.
+    assert open_descriptors() <= descriptors
+    assert mounts() == mounted
     assert os.listdir(tmp_path) == ["net.sock"]
     listener.connection.close()
 
