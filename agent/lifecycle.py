@@ -87,8 +87,8 @@ class Agent:
             first = asyncio.create_task(self._first_list())
             retention = asyncio.create_task(components.retention.run(), name="retention")
             _LOG.info("agent: serving on %s", config.sockets.pods)
-            _return_memory_of_start()
             _limit_pauses()
+            _return_memory_of_start()
             await self._stopping.wait()
             _LOG.info("agent: stopping")
             first.cancel()
@@ -166,7 +166,6 @@ async def _device_plugin(components: Components, acceptor: Acceptor) -> AsyncIte
 
 def _return_memory_of_start() -> None:
     """Give back what the imports have freed between what is kept (malloc_trim(3))."""
-    gc.collect()
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # of glibc
     if trim is not None:
         trim(0)
@@ -182,6 +181,7 @@ def _limit_pauses() -> None:
     connections and calls would otherwise grow to 30 MiB. A reading thread keeps the GIL for the
     switch interval when the loop requests the GIL: 5 ms by default.
     """
+    gc.collect()
     gc.freeze()
     gc.set_threshold(*_GENERATIONS)
     sys.setswitchinterval(_SWITCH_SECONDS)

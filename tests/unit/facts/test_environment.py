@@ -109,28 +109,8 @@ def test_an_environment_about_as_large_as_a_read_is_read_in_full(size: int) -> N
         assert facts.read_block(process.directory()) == b"".join(one + b"\0" for one in given)
 
 
-def test_a_usual_environment_is_one_read_without_a_new_mapping(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    sizes: list[int] = []
-    read = os.read
-
-    def count(descriptor: int, size: int) -> bytes:
-        sizes.append(size)
-        return read(descriptor, size)
-
-    with running(["env", "-i", "A=1", "cat"]) as pid, pinned(pid) as process:
-        monkeypatch.setattr(os, "read", count)
-        assert facts.read_block(process.directory()) == b"A=1\0"
-        monkeypatch.undo()
-    assert len(sizes) == 1
-    assert sizes[0] <= agent_main._LARGE_BYTES / 4
-
-
-def test_buffers_of_a_larger_environment_are_as_large_as_it_is(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    given = b"A=".ljust(2 * FIRST - 1, b"x")
+def read_in_parts(monkeypatch: pytest.MonkeyPatch, given: bytes) -> tuple[bytes, list[int]]:
+    """Return the block of a process with one variable, and how much each read(2) asked for."""
     sizes: list[int] = []
     read = os.read
 
@@ -140,8 +120,26 @@ def test_buffers_of_a_larger_environment_are_as_large_as_it_is(
 
     with running(["env", "-i", given, "cat"]) as pid, pinned(pid) as process:
         monkeypatch.setattr(os, "read", count)
-        assert facts.read_block(process.directory()) == given + b"\0"
+        block = facts.read_block(process.directory())
         monkeypatch.undo()
+    return block, sizes
+
+
+def test_a_usual_environment_is_one_read_without_a_new_mapping(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    block, sizes = read_in_parts(monkeypatch, b"A=1")
+    assert block == b"A=1\0"
+    assert len(sizes) == 1
+    assert sizes[0] <= agent_main._LARGE_BYTES / 4
+
+
+def test_buffers_of_a_larger_environment_are_as_large_as_it_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    given = b"A=".ljust(2 * FIRST - 1, b"x")
+    block, sizes = read_in_parts(monkeypatch, given)
+    assert block == given + b"\0"
     assert sizes[0] == FIRST
     assert sizes[-2:] == [FIRST + 1, 1]
 
