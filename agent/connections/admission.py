@@ -215,7 +215,7 @@ class ConnectionAdmission:
 
         def drop(_events: int) -> None:
             self._server.poller.remove(accepted.fileno())
-            self._policy.forget(connection, work)
+            self._policy.forget_new(connection, work)
             self._drop(accepted, connection)
 
         try:

@@ -114,8 +114,8 @@ class PodPolicy:
         self.scheduler.wait(account, begin)
         return begin
 
-    def forget(self, connection: Connection, work: Work) -> None:
-        """Serve a connection that waits no more."""
+    def forget_new(self, connection: Connection, work: Work) -> None:
+        """Serve a new connection no more that waits."""
         self.scheduler.forget(self._accounts[connection], work)
 
     def closed(self, peer: Connection, calls: int) -> None:
@@ -172,18 +172,27 @@ class PodPolicy:
 
     # The order of work, of `CallPolicy`
 
-    async def wait_allowed(self, connection: ServedConnection) -> None:
-        """Return when a handler of a connection may go on, in the order of its pod."""
-        await self.scheduler.acquire(self._account(connection), 0.0)
-
     def may_process(self, connection: ServedConnection) -> bool:
         """Return whether a connection goes on now."""
         account = self._accounts.get(connection.peer)
         return self.scheduler.may_run(account or self._account(connection))
 
-    def wait(self, connection: ServedConnection) -> None:
-        """Let a connection go on in the order of its pod."""
-        self.scheduler.wait(self._account(connection), connection.advance)
+    def may_resume(self, connection: ServedConnection) -> bool:
+        """Return whether a handler goes on now that has waited."""
+        account = self._accounts.get(connection.peer)
+        return self.scheduler.may_resume(account or self._account(connection))
+
+    def wait(self, connection: ServedConnection, work: Work) -> None:
+        """Do work of a connection in the order of its pod."""
+        self.scheduler.wait(self._account(connection), work)
+
+    def forget(self, connection: ServedConnection, work: Work) -> None:
+        """Do work no more that waits."""
+        self.scheduler.forget(self._account(connection), work)
+
+    def resumed(self, connection: ServedConnection, seconds: float) -> None:
+        """Charge a pod for loop time of a handler that has waited."""
+        self.scheduler.charge_resumed(self._account(connection), seconds)
 
     def processed(self, connection: ServedConnection, seconds: float, overhead: int) -> None:
         """Charge a pod for loop time and for frames that brought nothing."""

@@ -63,6 +63,7 @@ async def serve(
     admission = ConnectionAdmission(server, policy, served_socket.rules)
     acceptor = Acceptor(listener, admission, served_socket.rules.counts.accept)
     socket_watch = SocketWatch(acceptor, served_socket.pin, served_socket.health)
+    policy.scheduler.look_between((server.poller.look, acceptor.look))
     acceptor.open()
     watch_task = asyncio.create_task(socket_watch.run(), name="socket watch")
     try:

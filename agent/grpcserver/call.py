@@ -11,9 +11,8 @@ import asyncio
 import contextvars
 import inspect
 import logging
-from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass, field
-from time import perf_counter
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, NoReturn
 
@@ -22,6 +21,7 @@ from netutil.agent.grpcserver import framing
 from netutil.agent.grpcserver.frames import ErrorCode
 from netutil.agent.grpcserver.headers import Field, Request, encode_block
 from netutil.agent.grpcserver.http2 import REQUEST_COST, Stream
+from netutil.agent.grpcserver.steps import FirstStep, ResumedHandler
 
 if TYPE_CHECKING:
     from netutil.agent.grpcserver.protocol import Connection
@@ -261,7 +261,7 @@ class Call(grpc.aio.ServicerContext[Any, Any]):
         for message in messages:
             self._drop(message)
         reserved, self._reserved = self._reserved, 0
-        self.connection.forget(self)
+        self.connection.forget_call(self)
         self.connection.release(reserved)
         self.connection.http2.release(len(self._buffer))
         self._buffer.clear()
@@ -398,7 +398,7 @@ class Call(grpc.aio.ServicerContext[Any, Any]):
     def _run_to_first_wait(
         self, main: Coroutine[Any, Any, None], context: contextvars.Context
     ) -> None:
-        first = _FirstStep()
+        first = FirstStep()
         asyncio.tasks._enter_task(self._loop, first)  # type: ignore[arg-type]
         try:
             waiting = main.send(None)
@@ -406,7 +406,7 @@ class Call(grpc.aio.ServicerContext[Any, Any]):
             return  # The call has ended, as it would have in a task that was cancelled.
         finally:
             asyncio.tasks._leave_task(self._loop, first)  # type: ignore[arg-type]
-        resumed = _Resumed(main, waiting, self.connection.ran)
+        resumed = ResumedHandler(main, waiting, self._loop, self.connection)
         task = self._loop.create_task(resumed, context=context)
         first.task = self._task = task
         if self._cancelled:
@@ -634,10 +634,11 @@ class Call(grpc.aio.ServicerContext[Any, Any]):
     async def read(self) -> Any:
         """Return the next message, `grpc.aio.EOF` after the last.
 
-        One message in an iteration of the loop: a read may bring thousands, each with its work.
+        Each further message is a step of the handler: a read may bring thousands, each with its
+        work.
         """
         if self._has_read:
-            await self.connection.wait_allowed()
+            await asyncio.sleep(0)
         self._has_read = True
         while not self._messages:
             if self._ended or self._over:
@@ -790,82 +791,6 @@ class _RequestError(Exception):
     def __init__(self, status: Status) -> None:
         super().__init__(status.message)
         self.status = status
-
-
-class _FirstStep:
-    """What `asyncio.current_task()` is while a handler has not waited yet.
-
-    `asyncio.timeout` and `TaskGroup` keep it, and cancel it later: by then there is a task.
-    """
-
-    task: asyncio.Task[None] | None = None
-
-    def cancel(self, msg: object = None) -> bool:
-        return self.task is not None and self.task.cancel(msg)
-
-    def uncancel(self) -> int:
-        return self.task.uncancel() if self.task is not None else 0
-
-    def cancelling(self) -> int:
-        return self.task.cancelling() if self.task is not None else 0
-
-    def done(self) -> bool:
-        return self.task is not None and self.task.done()
-
-
-class _Resumed(Coroutine[Any, Any, None]):
-    """A coroutine that was started and waits for `waiting`, for a task that goes on with it.
-
-    Each step is reported to `ran`, in seconds. It is no generator: a task that is cancelled before
-    its first step throws into its coroutine, which a generator that has not begun would not pass
-    on.
-    """
-
-    __slots__ = ("_coroutine", "_is_begun", "_ran", "_waiting")
-
-    def __init__(
-        self, coroutine: Coroutine[Any, Any, None], waiting: Any, ran: Callable[[float], None]
-    ) -> None:
-        self._coroutine = coroutine
-        self._waiting = waiting
-        self._ran = ran
-        self._is_begun = False
-
-    def send(self, value: Any) -> Any:
-        """Hand what is waited for to the task, then go on."""
-        if not self._is_begun:
-            self._is_begun = True
-            return self._waiting
-        began = perf_counter()
-        try:
-            return self._coroutine.send(value)
-        finally:
-            self._ran(perf_counter() - began)
-
-    def throw(self, *error: Any) -> Any:
-        """Raise in the coroutine.
-
-        What a task that is cancelled waits for is cancelled in its place; here the task has not
-        begun to wait, so it is done for it.
-        """
-        if not self._is_begun:
-            self._is_begun = True
-            is_cancel = isinstance(error[0], asyncio.CancelledError)
-            if is_cancel and self._waiting is not None and self._waiting.cancel():
-                return self._waiting
-        began = perf_counter()
-        try:
-            return self._coroutine.throw(*error)
-        finally:
-            self._ran(perf_counter() - began)
-            del error  # its traceback refers to this frame
-
-    def close(self) -> None:
-        """Close the coroutine."""
-        self._coroutine.close()
-
-    def __await__(self) -> Generator[Any, Any, None]:
-        raise TypeError("only a task goes on with it")
 
 
 def _checked(metadata: Iterable[Any]) -> Metadata:

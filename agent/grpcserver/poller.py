@@ -25,6 +25,8 @@ _MAX_EVENTS = 512
 """In one iteration. The kernel then reports those that it has not reported for longest."""
 _MAX_ENDED = 3
 """Connections that are released in one iteration."""
+_MAX_LOOKED_AT = 16
+"""Events in one look between two iterations."""
 
 OnEvents = Callable[[int], None]
 """Takes the events of epoll_ctl(2) that have come."""
@@ -61,14 +63,25 @@ class Poller:
         if self._epoll.closed:
             return
         self._loop.remove_reader(self._epoll.fileno())
+        self._is_polling = False
         self._callbacks.clear()
         self._epoll.close()
 
+    def look(self) -> None:
+        """Handle a few events that have come since the loop has looked. No connection is released.
+
+        For work that takes the loop's time in many pieces. Nothing happens after `close`.
+        """
+        if self._is_polling:
+            events = self._epoll.poll(0, _MAX_LOOKED_AT)
+            self._handle([each for each in events if not each[1] & ENDED])
+
     def _poll(self) -> None:
-        callbacks = self._callbacks
         events = self._epoll.poll(0, _MAX_EVENTS)
-        if len(events) > 1:
-            events = _ordered(events)
+        self._handle(_ordered(events) if len(events) > 1 else events)
+
+    def _handle(self, events: list[tuple[int, int]]) -> None:
+        callbacks = self._callbacks
         for descriptor, flags in events:
             on_events = callbacks.get(descriptor)  # the callback of another one may have removed it
             if on_events is None:

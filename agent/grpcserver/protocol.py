@@ -136,7 +136,7 @@ class Connection:
         while self._has_input:
             if policy is not None and not policy.may_process(self):
                 self._is_queued = True
-                policy.wait(self)
+                policy.wait(self, self.advance)
                 break
             self._process()
         transport = self._transport
@@ -175,16 +175,33 @@ class Connection:
         policy = self._server.policy
         return status if policy is None else policy.rejected(call, status)
 
-    async def wait_allowed(self) -> None:
-        """Return when a handler that goes on may, in an iteration of the loop of its own."""
-        await asyncio.sleep(0)
-        if self._server.policy is not None:
-            await self._server.policy.wait_allowed(self)
+    # The steps of handlers after their first wait
 
-    def ran(self, seconds: float) -> None:
+    def may_resume(self) -> bool:
+        """Return whether a handler may go on now."""
+        policy = self._server.policy
+        return policy is None or policy.may_resume(self)
+
+    def wait(self, work: Callable[[], None]) -> None:
+        """Call `work` in the order of the policy."""
+        assert self._server.policy is not None  # noqa: S101 - without one, handlers go on at once
+        self._server.policy.wait(self, work)
+
+    def forget(self, work: Callable[[], None]) -> None:
+        """Call `work` no more."""
+        assert self._server.policy is not None  # noqa: S101
+        self._server.policy.forget(self, work)
+
+    def resumed(self, seconds: float) -> None:
         """A handler has used so much of the loop's time after its first wait."""
         if self._server.policy is not None:
-            self._server.policy.processed(self, seconds, 0)
+            self._server.policy.resumed(self, seconds)
+
+    def turn_ended(self) -> None:
+        """Send what a handler has written in this turn, and note the time as the handler's."""
+        began = perf_counter()
+        self.flush()
+        self.resumed(perf_counter() - began)
 
     def eof_received(self) -> None:
         """The peer sends no more: answer what is open, then close."""
@@ -416,7 +433,7 @@ class Connection:
         else:
             self._starved[call] = None
 
-    def forget(self, call: Call) -> None:
+    def forget_call(self, call: Call) -> None:
         """A call takes no more messages."""
         self._starved.pop(call, None)
 

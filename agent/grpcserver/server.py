@@ -36,14 +36,20 @@ class CallPolicy(Protocol):
     def finished(self, call: Call) -> None:
         """The handler and the stream of a call have ended."""
 
-    async def wait_allowed(self, connection: Connection) -> None:
-        """Return when a handler may go on that has begun with a further message."""
-
     def may_process(self, connection: Connection) -> bool:
         """Return whether a portion of what was read of a connection may be processed now."""
 
-    def wait(self, connection: Connection) -> None:
-        """Call `connection.advance` in its order; nothing is read of the connection meanwhile."""
+    def may_resume(self, connection: Connection) -> bool:
+        """Return whether a handler of a connection may go on now that has waited."""
+
+    def wait(self, connection: Connection, work: Callable[[], None]) -> None:
+        """Call `work` once, in the order of the connection."""
+
+    def forget(self, connection: Connection, work: Callable[[], None]) -> None:
+        """Call `work` no more."""
+
+    def resumed(self, connection: Connection, seconds: float) -> None:
+        """Note the time that a step of a handler has taken after its first wait."""
 
     def processed(self, connection: Connection, seconds: float, overhead: int) -> None:
         """Note the time that was spent on a connection, and the frames that brought nothing.

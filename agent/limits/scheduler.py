@@ -7,7 +7,9 @@ the queues are served for a bounded time, the pod that has used the least first.
 
 - the loop is never idle while work waits, and a pod that is alone waits at most for the next round;
 - a pod below a fair share goes before every pod above one, whatever the others send;
-- work that no pod can be charged for shares one account, which is served after all others.
+- work that no pod can be charged for shares one account, which is served after all others;
+- between two pieces of work that waited, the sockets are looked at: a pod below a fair share waits
+  for one piece, and not for a round.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ import asyncio
 import contextlib
 import math
 from collections import OrderedDict, deque
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Sequence
 from time import perf_counter
 
 SLICE_SECONDS = 0.0002
@@ -87,8 +89,11 @@ class FairScheduler:
         self._accounts: OrderedDict[str, Account] = OrderedDict()
         self._waiting: dict[Account, None] = {}
         self._round = 0
+        self._resumed_seconds = 0.0
+        """Loop time that handlers which have waited have used in this round."""
         self._round_is_due = False
         self._timer: asyncio.TimerHandle | None = None
+        self._looks: tuple[Work, ...] = ()
 
     def __len__(self) -> int:
         return len(self._accounts)
@@ -105,6 +110,14 @@ class FairScheduler:
         else:
             self._accounts.move_to_end(key)
         return account
+
+    def look_between(self, looks: Sequence[Work]) -> None:
+        """Call these before each piece of work that has waited.
+
+        They run what has come meanwhile and may run: a pod that has used less waits for the piece
+        that is under way, and not for the whole round.
+        """
+        self._looks = tuple(looks)
 
     def retain(self, pod_keys: Container[str]) -> None:
         """Forget the accounts of other pods than these, but for those with work or a block."""
@@ -130,6 +143,15 @@ class FairScheduler:
             for other in self._waiting
         )
 
+    def may_resume(self, account: Account) -> bool:
+        """Return whether a handler of an account may go on now that has waited.
+
+        As `may_run`, while such handlers have used less than a slice of this round, of all
+        accounts: one event may wake many of them in one iteration of the loop, and what comes in
+        it after them waits for all.
+        """
+        return self._resumed_seconds < SLICE_SECONDS and self.may_run(account)
+
     def wait(self, account: Account, work: Work) -> None:
         """Run work of an account in its order, after what waits of that account already."""
         self.waits += 1
@@ -153,6 +175,13 @@ class FairScheduler:
         account.round_seconds += seconds
         # A round is an iteration of the loop more, and so not had for each call.
         if account.round_seconds >= SLICE_SECONDS:
+            self._have_round()
+
+    def charge_resumed(self, account: Account, seconds: float) -> None:
+        """Add loop time of a handler that has waited."""
+        self.charge(account, seconds)
+        self._resumed_seconds += seconds
+        if self._resumed_seconds >= SLICE_SECONDS:
             self._have_round()
 
     def block(self, account: Account, seconds: float) -> None:
@@ -187,6 +216,7 @@ class FairScheduler:
         """Begin a round of the loop: serve what waits, for a bounded time."""
         self._round_is_due = False
         self._round += 1
+        self._resumed_seconds = 0.0
         if not self._waiting:
             return
         began = perf_counter()
@@ -210,6 +240,8 @@ class FairScheduler:
     def _serve(self, order: list[Account], until: float) -> list[Account]:
         """Run work of each account while there is time; return the accounts that still wait."""
         for account in order:
+            for look in self._looks:
+                self._run(look)
             if not account.queue:  # another account's work had this one's forgotten
                 continue
             work = account.queue.popleft()

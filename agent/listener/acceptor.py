@@ -20,6 +20,8 @@ _LOG = logging.getLogger(__name__)
 
 BURST_SECONDS = 0.0001
 """How long the loop accepts in one iteration: about 15 connections."""
+LOOK_SECONDS = 0.0002
+"""The least time between two looks for a new connection within an iteration."""
 FLOOD_CONNECTIONS_PER_SECOND = 2000.0
 """So many connections that are closed at once, by their peer or by the agent, are a flood."""
 CALM_SECONDS = 10.0
@@ -98,6 +100,8 @@ class Acceptor:
         self._flood = FloodDetector()
         self._backlog = BACKLOG
         self._resume: asyncio.TimerHandle | None = None
+        self._is_accepting = False
+        self._next_look = 0.0
 
     @property
     def listener(self) -> Listener:
@@ -106,6 +110,7 @@ class Acceptor:
 
     def open(self) -> None:
         """Start to accept."""
+        self._is_accepting = True
         asyncio.get_running_loop().add_reader(self._listener.connection, self._accept)
 
     def rebind(self, listener: Listener) -> None:
@@ -121,7 +126,20 @@ class Acceptor:
         self._listener.unlink_if_ours()
         self._drain()
 
+    def look(self) -> None:
+        """Accept a connection that has come since the loop has looked, outside of floods.
+
+        For work that takes the loop's time in many pieces.
+        """
+        now = time.monotonic()
+        if now < self._next_look or not self._is_accepting or self._backlog != BACKLOG:
+            return
+        self._next_look = now + LOOK_SECONDS
+        if not self._receiver.is_full() and self._accept_one():
+            self._receiver.burst_ended()
+
     def _drain(self) -> None:
+        self._is_accepting = False
         asyncio.get_running_loop().remove_reader(self._listener.connection)
         for _ in range(BACKLOG):  # clients may keep filling the queue
             if not self._accept_one():
@@ -182,6 +200,7 @@ class Acceptor:
 
     def _pause(self, seconds: float) -> None:
         """Leave new connections to the kernel's queue for some time."""
+        self._is_accepting = False
         loop = asyncio.get_running_loop()
         loop.remove_reader(self._listener.connection)
         self._resume = loop.call_later(seconds, self.open)

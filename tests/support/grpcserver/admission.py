@@ -229,6 +229,7 @@ async def rig(
     admission = ConnectionAdmission(server, policy, rules)
     listener = listen(path, mode=0o666, directory_mode=0o755)
     acceptor = Acceptor(listener, admission, counts.accept)
+    scheduler.look_between((server.poller.look, acceptor.look))
     it = Rig(
         path,
         server,

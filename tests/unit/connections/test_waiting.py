@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from time import perf_counter
 
 from tests.support.grpcserver.admission import POD_KEY, rig
 from tests.support.grpcserver.raw import fields
@@ -40,3 +41,23 @@ async def test_a_handler_is_counted_past_its_connections_end(
         assert it.in_flight.calls == 1
         client.writer.close()
         await until(lambda: not it.handlers.running and not it.in_flight.calls)
+
+
+async def test_a_request_is_answered_between_two_pieces_of_others_work(tmp_path: Path) -> None:
+    async with rig(tmp_path) as it:
+        client = await it.client()
+        await client.lives(1)
+        heavy, answered_before = it.scheduler.account("heavy"), []
+        heavy.add(1.0, perf_counter())
+
+        def ask_after() -> None:
+            client.ask(3)
+            answered_before.append(len(it.handlers.contexts))
+
+        def note() -> None:
+            answered_before.append(len(it.handlers.contexts))
+
+        for piece in (ask_after, note):
+            it.scheduler.wait(heavy, piece)
+        await client.answer(3)
+        assert answered_before == [1, 2]

@@ -17,6 +17,7 @@ from netutil.agent.grpcserver import frames as f
 from netutil.agent.grpcserver.frames import ErrorCode
 from netutil.agent.grpcserver.http2 import REQUEST_COST
 
+from tests.support.grpcserver.policy import OpenPolicy, Work
 from tests.support.grpcserver.raw import PATH, Bench, RawClient, fields, serving
 from tests.support.http2 import (
     DATA,
@@ -437,7 +438,7 @@ async def test_each_message_of_a_stream_costs_as_a_request_does() -> None:
     assert costs[1] - costs[0] == 10 * REQUEST_COST
 
 
-class Policy:
+class Policy(OpenPolicy):
     """Refuses what `refuse` names, and counts."""
 
     def __init__(self) -> None:
@@ -449,7 +450,7 @@ class Policy:
         self.overhead = 0
         self.queue: list[Connection] = []
         self.may = True
-        self.waits = 0
+        self.resumes = 0
 
     def admit(self, call: Call) -> Status | None:
         self.calls.append(call.head.path)
@@ -467,17 +468,19 @@ class Policy:
     def may_process(self, connection: Connection) -> bool:
         return self.may
 
-    async def wait_allowed(self, connection: Connection) -> None:
-        self.waits += 1
+    def may_resume(self, connection: Connection) -> bool:
+        self.resumes += 1
+        return True
 
-    def wait(self, connection: Connection) -> None:
+    def wait(self, connection: Connection, work: Work) -> None:
+        assert work == connection.advance
         self.queue.append(connection)
 
     def processed(self, connection: Connection, seconds: float, overhead: int) -> None:
         assert seconds >= 0
         self.overhead += overhead
 
-    def closed(self, peer: Any, calls: int) -> None:
+    def closed(self, peer: object, calls: int) -> None:
         self.closes.append(calls)
 
 
@@ -564,7 +567,7 @@ async def test_a_handler_waits_for_the_policy_before_each_message() -> None:
         client = await bench.connect()
         client.ask(1, message(b"1") * 3, head=fields(p_path=BOTH))
         assert (await client.answer(1))[1] == message(b"1") * 3
-        assert policy.waits == 3  # the end is read too
+        assert policy.resumes == 3  # the end is read too
 
 
 async def test_frames_without_a_call_are_overhead() -> None:

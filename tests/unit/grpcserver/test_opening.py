@@ -6,10 +6,11 @@ import asyncio
 import socket
 from typing import Any
 
-from netutil.agent.grpcserver import Server, ServerConfig, Timeouts
+from netutil.agent.grpcserver import Connection, Server, ServerConfig, Timeouts
 
 from tests.support import http2
 from tests.support.grpcserver.engine import kinds
+from tests.support.grpcserver.policy import OpenPolicy
 from tests.support.grpcserver.raw import Bench, RawClient, fields, serving
 from tests.support.http2 import message
 
@@ -147,14 +148,11 @@ async def test_a_client_that_sends_no_preface_is_closed_in_time() -> None:
         other.writer.close()
 
 
-class BrokenPolicy:
+class BrokenPolicy(OpenPolicy):
     """Raises where the server asks it, as a bug would."""
 
-    def may_process(self, _: Any) -> bool:
+    def may_process(self, connection: Connection) -> bool:
         raise ValueError("a bug")
-
-    def closed(self, peer: Any, calls: int) -> None:
-        """Nothing is counted here."""
 
 
 async def test_a_bug_ends_its_connection_and_is_reported() -> None:

@@ -18,6 +18,7 @@ import pytest
 from netutil.agent.grpcserver.ancillary import Closer, PassedDescriptorsError, readable
 
 from tests.support import http2
+from tests.support.grpcserver.policy import OpenPolicy
 from tests.support.grpcserver.raw import RawClient, serving
 from tests.support.processes import open_descriptors
 
@@ -144,19 +145,13 @@ def test_unread_passed_descriptors_are_released_by_a_thread() -> None:
         time.sleep(0.01)
 
 
-class Counting:
-    """A policy that lets all be processed, and counts the connections that have ended."""
+class Counting(OpenPolicy):
+    """A policy that notes the peers of connections that have ended."""
 
     def __init__(self) -> None:
         self.ended: list[Any] = []
 
-    def may_process(self, _: Any) -> bool:
-        return True
-
-    def processed(self, *_: Any) -> None:
-        """Nothing is charged here."""
-
-    def closed(self, peer: Any, calls: int) -> None:
+    def closed(self, peer: object, calls: int) -> None:
         self.ended.append(peer)
 
 

@@ -10,8 +10,9 @@ from typing import Any
 
 import grpc
 import pytest
-from netutil.agent.grpcserver import EncodedMessage, MessageLimits, ServerConfig, Status
+from netutil.agent.grpcserver import Call, EncodedMessage, MessageLimits, ServerConfig, Status
 
+from tests.support.grpcserver.policy import OpenPolicy
 from tests.support.grpcserver.raw import Bench, RawClient, fields, serving
 
 PATH = "/test.Plain/Answer"
@@ -162,30 +163,18 @@ async def test_done_callbacks_are_called_after_an_answer_at_once(
     assert called == ["first", "second"] and "of the callback" in caplog.text
 
 
-class _Counting:
+class _Counting(OpenPolicy):
     """A policy that counts the calls that it admits and those that end."""
 
     def __init__(self) -> None:
         self.admitted = self.done = 0
 
-    def admit(self, _: Any) -> Status | None:
+    def admit(self, call: Call) -> Status | None:
         self.admitted += 1
         return None
 
-    def finished(self, _: Any) -> None:
+    def finished(self, call: Call) -> None:
         self.done += 1
-
-    def rejected(self, _: Any, status: Status) -> Status:
-        return status
-
-    def may_process(self, _: Any) -> bool:
-        return True
-
-    def processed(self, *_: object) -> None:
-        """Nothing is charged here."""
-
-    def closed(self, *_: object) -> None:
-        """Nothing is counted of it here."""
 
 
 async def test_the_policy_sees_the_end_of_each_call_once() -> None:

@@ -8,8 +8,10 @@ from itertools import pairwise
 from typing import Any
 
 import grpc
+from netutil.agent.grpcserver import Connection
 
 from tests.support import http2
+from tests.support.grpcserver.policy import OpenPolicy, Work
 from tests.support.grpcserver.raw import Bench, RawClient, fields, serving
 from tests.support.http2 import message
 from tests.support.waiting import until
@@ -18,7 +20,7 @@ _LONG_SECONDS = 0.002
 REQUESTS = (1, 3, 5, 7)
 
 
-class OnePortion:
+class OnePortion(OpenPolicy):
     """A policy by which a connection waits for an iteration of the loop after each portion."""
 
     def __init__(self, began: list[int]) -> None:
@@ -28,26 +30,17 @@ class OnePortion:
         self._began = began
         self._allowed = True
 
-    def admit(self, call: Any) -> None:
-        """All calls."""
-
-    def finished(self, call: Any) -> None:
-        """Nothing is to be done."""
-
-    def closed(self, peer: Any, calls: int) -> None:
-        """Nothing is to be done."""
-
-    def may_process(self, connection: Any) -> bool:
+    def may_process(self, connection: Connection) -> bool:
         return self._allowed
 
-    def wait(self, connection: Any) -> None:
-        asyncio.get_running_loop().call_soon(self._go_on, connection)
+    def wait(self, connection: Connection, work: Work) -> None:
+        asyncio.get_running_loop().call_soon(self._go_on, work)
 
-    def _go_on(self, connection: Any) -> None:
+    def _go_on(self, work: Work) -> None:
         self._allowed = True
-        connection.advance()
+        work()
 
-    def processed(self, connection: Any, seconds: float, overhead: int) -> None:
+    def processed(self, connection: Connection, seconds: float, overhead: int) -> None:
         self._allowed = False
         self.begun_by.append(len(self._began))
         self.overheads.append(overhead)

@@ -444,6 +444,71 @@ async def test_a_cancelled_acquire_harms_no_other(
     assert not account.queue
 
 
+async def test_handlers_that_were_woken_share_one_slice_of_a_round(
+    scheduler: FairScheduler,
+) -> None:
+    """One event may wake those of many pods in the same iteration of the loop."""
+    first, second = scheduler.account("first"), scheduler.account("second")
+    assert scheduler.may_resume(first) and scheduler.may_resume(second)
+    scheduler.charge_resumed(first, SLICE_SECONDS)
+    assert not scheduler.may_resume(second)
+    assert scheduler.may_run(second)
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert scheduler.may_resume(second)
+
+
+async def test_other_work_takes_nothing_of_the_slice_of_handlers(scheduler: FairScheduler) -> None:
+    scheduler.charge(scheduler.account("first"), _USED_UP)
+    assert scheduler.may_resume(scheduler.account("second"))
+
+
+async def test_a_woken_handler_waits_while_its_pod_is_blocked(scheduler: FairScheduler) -> None:
+    account = scheduler.account("a")
+    scheduler.block(account, 3600.0)
+    assert not scheduler.may_resume(account)
+
+
+async def test_the_sockets_are_looked_at_before_each_piece(scheduler: FairScheduler) -> None:
+    """What comes of a pod that has used less waits for a piece, and not for the round."""
+    order: list[str] = []
+    heavy, light = scheduler.account("heavy"), scheduler.account("light")
+    use(heavy, 1.0)
+    arrived: list[str] = []
+
+    def look() -> None:
+        while arrived:
+            assert scheduler.may_run(light)
+            order.append(arrived.pop())
+
+    def piece(number: int) -> None:
+        order.append(f"heavy {number}")
+        if number == 0:
+            arrived.append("light")
+
+    scheduler.look_between([look])
+    for number in range(3):
+        scheduler.wait(heavy, partial(piece, number))
+    await eventually(lambda: len(order) == 4)
+    assert order == ["heavy 0", "light", "heavy 1", "heavy 2"]
+
+
+async def test_a_failed_look_is_reported_and_loses_no_work(scheduler: FairScheduler) -> None:
+    reported: list[str] = []
+    asyncio.get_running_loop().set_exception_handler(
+        lambda _, found: reported.append(str(found["exception"]))
+    )
+    ran: list[int] = []
+
+    def look() -> None:
+        raise OSError("no look")
+
+    scheduler.look_between([look])
+    scheduler.wait(scheduler.account("a"), lambda: ran.append(1))
+    await eventually(lambda: bool(ran))
+    assert reported == ["no look"]
+
+
 steps = st.lists(
     st.tuples(
         st.sampled_from(["", "a", "b", "c"]),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import time
 from contextlib import ExitStack, suppress
 from itertools import pairwise
 from pathlib import Path
@@ -145,3 +146,35 @@ async def test_a_full_receiver_pauses_the_acceptor(tmp_path: Path) -> None:
         server.full = False
         assert await ask(client) == b"?"
         assert server.counts.pauses < 1000
+
+
+async def test_a_look_accepts_one_connection_and_then_none_for_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(acceptor, "LOOK_SECONDS", 0.1)
+    async with echo_server(tmp_path) as server:
+        with ExitStack() as stack:
+            for _ in range(3):
+                stack.enter_context(socket.socket(socket.AF_UNIX)).connect(server.path)
+            counts = []
+            for _ in range(3):
+                server.acceptor.look()
+                counts.append(server.counts.accepted)
+            time.sleep(0.1)  # noqa: ASYNC251 - the loop is not to accept meanwhile
+            server.acceptor.look()
+            assert [*counts, server.counts.accepted] == [1, 1, 1, 2]
+            await until(lambda: server.counts.accepted == 3)
+
+
+async def test_a_look_accepts_nothing_in_a_flood_or_after_the_end(tmp_path: Path) -> None:
+    async with echo_server(tmp_path) as server:
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(server.path)
+            server.acceptor._backlog = FLOOD_BACKLOG
+            server.acceptor.look()
+            assert server.counts.accepted == 0
+            server.acceptor.close()
+            server.acceptor._backlog = BACKLOG
+            accepted = server.counts.accepted
+            server.acceptor.look()
+            assert (server.counts.accepted, server.counts.accept_failures) == (accepted, 0)

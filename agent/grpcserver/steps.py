@@ -1,0 +1,182 @@
+"""Steps of a handler: the first without a task, each further one in the order of the policy.
+
+A handler that waits goes on in a task. One event may wake many handlers in the same iteration of
+the loop (a read that many calls share), so each step asks first whether it may run now. A step that
+may not run is work that waits, and runs as a part of that work: a future would have it run in the
+next iteration, beside the steps of all others that were let go on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from collections.abc import Callable, Coroutine, Generator
+from time import perf_counter
+from typing import Any, Protocol
+
+_Wake = Callable[[Any], object]
+
+
+class Steps(Protocol):
+    """Decides when handlers go on."""
+
+    def may_resume(self) -> bool:
+        """Return whether a handler may go on now."""
+
+    def wait(self, work: Callable[[], None]) -> None:
+        """Call `work` once, in its order."""
+
+    def forget(self, work: Callable[[], None]) -> None:
+        """Call `work` no more."""
+
+    def resumed(self, seconds: float) -> None:
+        """Note how much of the loop's time a step has taken."""
+
+    def turn_ended(self) -> None:
+        """Send what a step has written that had to wait, as a part of its work."""
+
+
+class FirstStep:
+    """What `asyncio.current_task()` is while a handler has not waited yet.
+
+    `asyncio.timeout` and `TaskGroup` keep it, and cancel it later: by then there is a task.
+    """
+
+    task: asyncio.Task[None] | None = None
+
+    def cancel(self, msg: object = None) -> bool:
+        """Cancel the task; return False without one."""
+        return self.task is not None and self.task.cancel(msg)
+
+    def uncancel(self) -> int:
+        """Do what the task's method does; return 0 without a task."""
+        return self.task.uncancel() if self.task is not None else 0
+
+    def cancelling(self) -> int:
+        """Return what the task's method does; 0 without a task."""
+        return self.task.cancelling() if self.task is not None else 0
+
+    def done(self) -> bool:
+        """Return whether there is a task, and it is done."""
+        return self.task is not None and self.task.done()
+
+
+class Turn:
+    """What a task waits for until its next step may run: a future, as far as a task knows.
+
+    The task goes on inside `run`, and not in an iteration of the loop after it.
+    """
+
+    __slots__ = ("_asyncio_future_blocking", "_is_cancelled", "_loop", "_steps", "_wake")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, steps: Steps) -> None:
+        # A task takes this for what a coroutine yields that awaits a future.
+        self._asyncio_future_blocking = True
+        self._loop = loop
+        self._steps = steps
+        self._wake: tuple[_Wake, contextvars.Context | None] | None = None
+        self._is_cancelled = False
+        steps.wait(self.run)
+
+    def run(self) -> None:
+        """Let the task take its step; in the next iteration where this is called inside a task."""
+        if asyncio.current_task(self._loop) is not None:  # which no other task can run inside of
+            self._loop.call_soon(self.run)
+            return
+        wake, self._wake = self._wake, None
+        if wake is None:
+            return
+        callback, context = wake
+        if context is None:
+            callback(self)
+        else:
+            context.run(callback, self)
+        self._steps.turn_ended()
+
+    # asyncio.Future, as far as a task uses it
+
+    def get_loop(self) -> asyncio.AbstractEventLoop:
+        """Return the loop of the task."""
+        return self._loop
+
+    def add_done_callback(self, callback: _Wake, *, context: contextvars.Context) -> None:
+        """Call `callback` when the step may run. A task adds one."""
+        self._wake = callback, context
+
+    def cancel(self, msg: object = None) -> bool:
+        """Have the task raise CancelledError in the next iteration of the loop."""
+        if self._is_cancelled or self._wake is None:
+            return False
+        self._is_cancelled = True
+        self._steps.forget(self.run)
+        self._loop.call_soon(self.run)
+        return True
+
+    def result(self) -> None:
+        """Raise CancelledError if the task was cancelled, and return None if not."""
+        if self._is_cancelled:
+            raise asyncio.CancelledError
+
+
+class ResumedHandler(Coroutine[Any, Any, None]):
+    """A coroutine that was started and waits for `waiting`, for a task that goes on with it.
+
+    It is no generator: a task that is cancelled before its first step throws into its coroutine,
+    which a generator that has not begun would not pass on.
+    """
+
+    __slots__ = ("_coroutine", "_has_turn", "_is_begun", "_loop", "_steps", "_waiting")
+
+    def __init__(
+        self,
+        coroutine: Coroutine[Any, Any, None],
+        waiting: Any,
+        loop: asyncio.AbstractEventLoop,
+        steps: Steps,
+    ) -> None:
+        self._coroutine = coroutine
+        self._waiting = waiting
+        self._loop = loop
+        self._steps = steps
+        self._is_begun = self._has_turn = False
+
+    def send(self, value: Any) -> Any:
+        """Hand what is waited for to the task, then go on, each time when the step may run."""
+        if not self._is_begun:
+            self._is_begun = True
+            return self._waiting
+        if not (self._has_turn or self._steps.may_resume()):
+            self._has_turn = True
+            return Turn(self._loop, self._steps)
+        self._has_turn = False
+        began = perf_counter()
+        try:
+            return self._coroutine.send(value)
+        finally:
+            self._steps.resumed(perf_counter() - began)
+
+    def throw(self, *error: Any) -> Any:
+        """Raise in the coroutine.
+
+        What a task that is cancelled waits for is cancelled in its place; here the task has not
+        begun to wait, so it is done for it.
+        """
+        if not self._is_begun:
+            self._is_begun = True
+            is_cancel = isinstance(error[0], asyncio.CancelledError)
+            if is_cancel and self._waiting is not None and self._waiting.cancel():
+                return self._waiting
+        self._has_turn = False
+        began = perf_counter()
+        try:
+            return self._coroutine.throw(*error)
+        finally:
+            self._steps.resumed(perf_counter() - began)
+            del error  # its traceback refers to this frame
+
+    def close(self) -> None:
+        """Close the coroutine."""
+        self._coroutine.close()
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        raise TypeError("only a task goes on with it")
