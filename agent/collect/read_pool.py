@@ -20,7 +20,6 @@ import asyncio
 import contextlib
 import logging
 import threading
-from collections import deque
 from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
@@ -76,13 +75,14 @@ class _PodLane:
     def __init__(self, pod_key: str) -> None:
         self.pod_key = pod_key
         self._lock = threading.Lock()
-        self._reads: deque[_Read] = deque()
+        self._reads: dict[_Read, None] = {}
+        """In the order in which they are made."""
         self.waiting = 0
         self.busy = False
 
     def add(self, one: _Read) -> None:
         with self._lock:
-            self._reads.append(one)
+            self._reads[one] = None
 
     def join(self, share: Hashable, future: asyncio.Future[Any]) -> _Read | None:
         """Add a caller to a read that has not begun; return it, None if there is none."""
@@ -96,7 +96,10 @@ class _PodLane:
     def next(self) -> _Read | None:
         """Take the read that has waited longest; also called by the thread that serves the lane."""
         with self._lock:
-            return self._reads.popleft() if self._reads else None
+            one = next(iter(self._reads), None)
+            if one is not None:
+                del self._reads[one]
+            return one
 
     @property
     def is_awaited(self) -> bool:
@@ -109,9 +112,9 @@ class _PodLane:
             self.remove(one)
 
     def remove(self, one: _Read) -> None:
-        """Forget a read that has not begun."""
-        with self._lock, contextlib.suppress(ValueError):
-            self._reads.remove(one)
+        """Forget a read, unless it has begun."""
+        with self._lock:
+            self._reads.pop(one, None)
 
 
 class ReadPool:
@@ -205,14 +208,25 @@ class ReadPool:
             raise resource_exhausted(error, what) or error from None
         raise error
 
-    async def run_sized(self, pod_key: str, make: Callable[[], T], size: int | None = None) -> T:
+    async def run_sized(
+        self,
+        pod_key: str,
+        make: Callable[[], T],
+        size: int | None = None,
+        share: Hashable | None = None,
+    ) -> T:
         """Return what `make` makes of `size` characters or entries that a workload wrote.
 
-        On the loop only if they are known to be few, since there may be millions. Raises as `run`.
+        On the loop only if they are known to be few, since there may be millions. `share` says what
+        is made: callers that wait for the same have it made once. Raises as `run`.
         """
         if size is not None and size <= MAX_INLINE_SIZE:
             return make()
-        return await self.run(pod_key, make, "what the pod itself wrote")
+        what = "what the pod itself wrote"
+        made = self.join(pod_key, share, what) if share is not None else None
+        if made is not None:
+            return await made  # type: ignore[no-any-return]
+        return await self.run(pod_key, make, what, share)
 
     def join(self, pod_key: str, share: Hashable, what: str) -> Awaitable[Any] | None:
         """Return the outcome of the next read of what `share` says, None if none is waiting.
@@ -245,6 +259,8 @@ class ReadPool:
         loop = asyncio.get_running_loop()
         lane.waiting += 1
         self._pending[future] = loop.time() + self._timeout_seconds
+        # Not by the caller, which may go on much later than it could (the order of the pods).
+        future.add_done_callback(lambda future: self._settled(lane, future))
         if self._timer is None:
             self._timer = loop.call_later(self._timeout_seconds, self._end_late)
         try:
@@ -264,10 +280,11 @@ class ReadPool:
             raise
         except OSError as error:
             raise resource_exhausted(error, what) or error from None
-        finally:
-            del self._pending[future]
-            lane.waiting -= 1
-            self._forget(lane)
+
+    def _settled(self, lane: _PodLane, future: asyncio.Future[Any]) -> None:
+        del self._pending[future]
+        lane.waiting -= 1
+        self._forget(lane)
 
     def _end_late(self) -> None:
         """End the reads whose time is over. All have the same, so those that began first are first.

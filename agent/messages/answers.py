@@ -78,7 +78,9 @@ class Answers:
         write = partial(encode.environment, found.environment, wanted)
         # A variable alone may have megabytes.
         size = len(wanted) if found.may_be_held else None
-        answer = await self._collector.reads.run_sized(caller.peer.pod_key, write, size)
+        # Calls that shared the read share its answer too, which may have a megabyte.
+        share = None if key else (encode.environment, id(found))
+        answer = await self._collector.reads.run_sized(caller.peer.pod_key, write, size, share)
         if not key:
             found.answer = answer
         return answer

@@ -21,7 +21,9 @@ class Sizes:
     def __init__(self) -> None:
         self.noted: list[int | None] = []
 
-    async def run_sized(self, _: str, make: Callable[[], Any], size: int | None = None) -> Any:
+    async def run_sized(
+        self, _: str, make: Callable[[], Any], size: int | None = None, share: object = None
+    ) -> Any:
         self.noted.append(size)
         return make()
 

@@ -190,6 +190,54 @@ async def test_callers_of_the_same_share_a_read_that_has_not_begun() -> None:
     assert await asyncio.gather(second, *filter(None, joined)) == [0, 0, 0, 0]
 
 
+async def test_callers_that_wait_for_the_same_have_it_made_once() -> None:
+    pool, release, made = ReadPool(timeout_seconds=20), threading.Event(), []
+
+    def make() -> int:
+        made.append(1)
+        return 42
+
+    first = asyncio.create_task(pool.run("pod", release.wait, "a file"))
+    await asyncio.sleep(0)
+    others = [
+        asyncio.create_task(pool.run_sized("pod", make, None, ("answer", 1))) for _ in range(5)
+    ]
+    await asyncio.sleep(0)
+    release.set()
+    assert await asyncio.gather(first, *others) == [True, *[42] * 5]
+    assert made == [1]
+
+
+async def test_a_caller_that_goes_on_late_takes_no_place_meanwhile() -> None:
+    """The order of the pods decides when it goes on, which may be much later."""
+    pool = ReadPool(waiting_per_pod=1)
+    reading = pool.run("pod", lambda: 42, "a file")
+    waiting = reading.send(None)  # as a task does, which then waits to go on
+    await until(waiting.done)
+    await asyncio.sleep(0)
+    assert len(pool) == 0
+    assert await pool.run("pod", lambda: 43, "a file") == 43
+    with pytest.raises(StopIteration) as ended:
+        reading.send(None)
+    assert ended.value.value == 42
+
+
+async def test_a_caller_that_ends_after_its_read_costs_nothing() -> None:
+    """An error of `deque.remove` had the repr of the read, with all that was read."""
+
+    class Large:
+        def __repr__(self) -> str:
+            raise AssertionError("the repr of what was read may have megabytes")
+
+    pool = ReadPool()
+    reading = pool.run("pod", Large, "a file")
+    waiting = reading.send(None)
+    await until(waiting.done)
+    with pytest.raises(asyncio.CancelledError):
+        reading.throw(asyncio.CancelledError())
+    assert await pool.run("pod", lambda: 42, "a file") == 42
+
+
 async def test_a_read_that_has_begun_is_not_shared() -> None:
     pool = ReadPool()
     begun, release = threading.Event(), threading.Event()
