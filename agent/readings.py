@@ -99,7 +99,7 @@ def _connections(service: PodService) -> _Found:
             accept("pauses"),
         ),
         "netutil_scheduler_throttled": (
-            "Portions of work that waited for the work of other pods.",
+            "Portions of work, steps of calls and new connections that waited.",
             lambda: float(policy.scheduler.waits),
         ),
         "netutil_pod_pauses": (

@@ -68,9 +68,10 @@ class Poller:
         self._epoll.close()
 
     def look(self) -> None:
-        """Handle a few events that have come since the loop has looked. No connection is released.
+        """Handle a few events that have come since the loop has looked.
 
-        For work that takes the loop's time in many pieces. Nothing happens after `close`.
+        None of a socket whose peer has closed it: an iteration releases few of them. For work that
+        takes the loop's time in many pieces. Nothing happens after `close`.
         """
         if self._is_polling:
             events = self._epoll.poll(0, _MAX_LOOKED_AT)

@@ -1,7 +1,7 @@
 """HTTP/2 of one connection on its socket.
 
-All output of one iteration of the loop leaves in one write. Nothing is read from a peer that does
-not read.
+All output of one iteration of the loop leaves in one write, but for what a handler writes that had
+to wait for its step. Nothing is read from a peer that does not read.
 What was read is processed in small portions, each when the server's policy lets it.
 """
 

@@ -87,10 +87,14 @@ class Turn:
         if wake is None:
             return
         callback, context = wake
-        if context is None:
-            callback(self)
-        else:
-            context.run(callback, self)
+        try:
+            if context is None:
+                callback(self)
+            else:
+                context.run(callback, self)
+        finally:
+            # An error that the step keeps refers to this frame, and the callback to the task.
+            del wake, callback, context
         self._steps.turn_ended()
 
     # asyncio.Future, as far as a task uses it
@@ -121,11 +125,15 @@ class Turn:
 class ResumedHandler(Coroutine[Any, Any, None]):
     """A coroutine that was started and waits for `waiting`, for a task that goes on with it.
 
+    For the task, a coroutine that is cancelled has ended as any other. A task keeps the error that
+    cancelled it, and so the frames of the handler and what is in them: cycles that hold megabytes,
+    until the garbage collector finds them.
+
     It is no generator: a task that is cancelled before its first step throws into its coroutine,
     which a generator that has not begun would not pass on.
     """
 
-    __slots__ = ("_coroutine", "_has_turn", "_is_begun", "_loop", "_steps", "_waiting")
+    __slots__ = ("_coroutine", "_error", "_has_turn", "_is_begun", "_loop", "_steps", "_waiting")
 
     def __init__(
         self,
@@ -136,43 +144,81 @@ class ResumedHandler(Coroutine[Any, Any, None]):
     ) -> None:
         self._coroutine = coroutine
         self._waiting = waiting
+        if waiting is not None:
+            # Set from the `await` until a task waits. Another coroutine may await it before that.
+            waiting._asyncio_future_blocking = False
         self._loop = loop
         self._steps = steps
         self._is_begun = self._has_turn = False
+        self._error: tuple[Any, ...] | None = None
+        """What the next step begins with, where that is an error."""
 
     def send(self, value: Any) -> Any:
-        """Hand what is waited for to the task, then go on, each time when the step may run."""
+        """Hand what is waited for to the task, then go on, each time when the step may run.
+
+        Also with what was thrown while it might not.
+        """
         if not self._is_begun:
-            self._is_begun = True
-            return self._waiting
+            return self._begun()
         if not (self._has_turn or self._steps.may_resume()):
-            self._has_turn = True
-            return Turn(self._loop, self._steps)
+            return self._turn()
         self._has_turn = False
+        error, self._error = self._error, None
+        if error is not None:
+            try:
+                return self._thrown(error)
+            finally:
+                del error  # its traceback refers to this frame
         began = perf_counter()
         try:
             return self._coroutine.send(value)
+        except asyncio.CancelledError:
+            raise StopIteration from None
         finally:
             self._steps.resumed(perf_counter() - began)
 
     def throw(self, *error: Any) -> Any:
-        """Raise in the coroutine.
+        """Raise in the coroutine, in the order of the steps where that does not cancel it.
 
         What a task that is cancelled waits for is cancelled in its place; here the task has not
         begun to wait, so it is done for it.
         """
+        is_cancel = isinstance(error[0], asyncio.CancelledError)
         if not self._is_begun:
-            self._is_begun = True
-            is_cancel = isinstance(error[0], asyncio.CancelledError)
-            if is_cancel and self._waiting is not None and self._waiting.cancel():
-                return self._waiting
-        self._has_turn = False
+            waiting = self._begun()
+            if is_cancel and waiting is not None and waiting.cancel():
+                return waiting
+        if is_cancel:  # which ends the wait for a step too
+            self._has_turn, self._error = False, None
+        elif not (self._has_turn or self._steps.may_resume()):
+            self._error = error
+            return self._turn()
+        try:
+            return self._thrown(error)
+        finally:
+            del error  # its traceback refers to this frame
+
+    def _begun(self) -> Any:
+        """Return what is waited for, as a coroutine that awaits it hands it to its task."""
+        self._is_begun = True
+        waiting, self._waiting = self._waiting, None
+        if waiting is not None:
+            waiting._asyncio_future_blocking = True
+        return waiting
+
+    def _turn(self) -> Turn:
+        self._has_turn = True
+        return Turn(self._loop, self._steps)
+
+    def _thrown(self, error: tuple[Any, ...]) -> Any:
         began = perf_counter()
         try:
             return self._coroutine.throw(*error)
+        except asyncio.CancelledError:
+            raise StopIteration from None
         finally:
             self._steps.resumed(perf_counter() - began)
-            del error  # its traceback refers to this frame
+            del error
 
     def close(self) -> None:
         """Close the coroutine."""

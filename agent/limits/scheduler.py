@@ -15,7 +15,6 @@ the queues are served for a bounded time, the pod that has used the least first.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import math
 from collections import OrderedDict, deque
 from collections.abc import Callable, Container, Sequence
@@ -94,6 +93,8 @@ class FairScheduler:
         self._round_is_due = False
         self._timer: asyncio.TimerHandle | None = None
         self._looks: tuple[Work, ...] = ()
+        self._until = self._last_until = 0.0
+        """When this round ends, and the latest time to which looks may move that."""
 
     def __len__(self) -> int:
         return len(self._accounts)
@@ -161,7 +162,7 @@ class FairScheduler:
 
     def forget(self, account: Account, work: Work) -> None:
         """Run work that waits no more. Nothing happens if it has run."""
-        with contextlib.suppress(ValueError):
+        if work in account.queue:  # `remove` has the work's repr, of any size, in its error
             account.queue.remove(work)
         if not account.queue:
             self._waiting.pop(account, None)
@@ -227,30 +228,38 @@ class FairScheduler:
         # As long as it took to find the order, which grows with the pods that wait: so at least
         # half of the time is work, and at least one piece of it in each round.
         ordered = perf_counter()
-        until = ordered + min(max(SLICE_SECONDS, ordered - began), _MAX_ROUND_SECONDS)
+        self._last_until = ordered + _MAX_ROUND_SECONDS
+        self._until = min(ordered + max(SLICE_SECONDS, ordered - began), self._last_until)
         while order:
-            order = self._serve(order, until)
-            if perf_counter() >= until:
+            order = self._serve(order)
+            if perf_counter() >= self._until:
                 break
         if any(account.blocked_until <= began for account in self._waiting):
             self._have_round()
         elif self._waiting:
             self._wake_blocked()
 
-    def _serve(self, order: list[Account], until: float) -> list[Account]:
+    def _serve(self, order: list[Account]) -> list[Account]:
         """Run work of each account while there is time; return the accounts that still wait."""
         for account in order:
-            for look in self._looks:
-                self._run(look)
+            if self._looks:
+                self._look()
             if not account.queue:  # another account's work had this one's forgotten
                 continue
             work = account.queue.popleft()
             if not account.queue:
                 self._waiting.pop(account, None)
             self._run(work)
-            if perf_counter() >= until:
+            if perf_counter() >= self._until:
                 break
         return [account for account in order if account.queue]
+
+    def _look(self) -> None:
+        """Look for what has come. What that takes is not taken from the work that waits."""
+        began = perf_counter()
+        for look in self._looks:
+            self._run(look)
+        self._until = min(self._until + perf_counter() - began, self._last_until)
 
     def _run(self, work: Work) -> None:
         """Run a piece of work. What it raises is reported: the other pods' work goes on."""

@@ -109,7 +109,13 @@ async def _made(group: _Makers) -> dict[str, Answer | BaseException]:
             made[name] = found
         else:
             waiting[name] = found
-    if waiting:
+    if len(waiting) == 1:  # needs no task, whose steps would be in no order of the pods
+        ((name, one),) = waiting.items()
+        try:
+            made[name] = await one
+        except Exception as error:  # noqa: BLE001 - raised with those of the other parts
+            made[name] = error
+    elif waiting:
         answers = await asyncio.gather(*waiting.values(), return_exceptions=True)
         made.update(zip(waiting, answers, strict=True))
     return made

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
+import weakref
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from typing import Any
 
 import grpc
 from netutil.agent.grpcserver import Connection
+from netutil.agent.grpcserver.steps import ResumedHandler
 
 from tests.support import http2
 from tests.support.grpcserver.policy import OpenPolicy, Work
@@ -18,6 +21,12 @@ from tests.support.waiting import until
 
 _STEP_SECONDS = 0.002
 _OF_THE_CALL: ContextVar[str] = ContextVar("_OF_THE_CALL", default="none")
+
+
+class Large:
+    """Something large that a handler has."""
+
+    text = b"x"
 
 
 class Turns(OpenPolicy):
@@ -134,6 +143,128 @@ async def test_the_answer_of_a_turn_is_sent_within_it() -> None:
         assert connection.http2.sent_bytes == sent
 
 
+async def test_a_step_that_begins_with_an_error_waits_too() -> None:
+    policy, ended = Turns(), []
+    began: list[bytes] = []
+    failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    async def handler(request: bytes, _: Any) -> bytes:
+        began.append(request)
+        try:
+            await asyncio.shield(failed)
+        except OSError as error:
+            ended.append(str(error))
+        return request
+
+    async with serving(policy=policy) as bench:
+        client = await asked(bench, handler)
+        await until(lambda: began)
+        failed.set_exception(OSError("the read has failed"))
+        work = await policy.due()
+        await asyncio.sleep(0.01)
+        assert not ended
+        assert await run_outside_of_tasks(work, ended.copy) == [["the read has failed"]]
+        assert (await client.answer(1))[0]["grpc-status"] == "0"
+
+
+async def test_a_call_is_reset_while_its_error_waits() -> None:
+    policy, ended = Turns(), []
+    began: list[bytes] = []
+    failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    async def handler(request: bytes, _: Any) -> bytes:
+        began.append(request)
+        try:
+            await asyncio.shield(failed)
+        except BaseException as error:
+            ended.append(type(error).__name__)
+            raise
+        return request
+
+    async with serving(policy=policy) as bench:
+        client = await asked(bench, handler)
+        await until(lambda: began)
+        failed.set_exception(OSError("the read has failed"))
+        await until(lambda: bool(policy.work))
+        client.send(http2.rst_stream(1, 8))
+        await until(lambda: bool(ended))
+        assert (ended, policy.work) == (["CancelledError"], [])
+
+
+async def test_handlers_may_wait_for_the_same_future_first() -> None:
+    """Both begin in one read, before the task of the first has."""
+    policy = OpenPolicy()
+    event: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    async def handler(request: bytes, _: Any) -> bytes:
+        await event
+        return request
+
+    async with serving(policy=policy) as bench:
+        client = await asked(bench, handler)
+        client.ask(3, head=fields(p_path="/test.Steps/Answer"))
+        await asyncio.sleep(0.01)
+        event.set_result(None)
+        for stream in (1, 3):
+            assert (await client.answer(stream))[0]["grpc-status"] == "0"
+
+
+async def test_a_cancelled_call_leaves_nothing_to_the_collector() -> None:
+    """It may hold an environment of megabytes, and nothing calls the collector of an idle agent."""
+    policy = Turns()
+    left: list[weakref.ref[Large]] = []
+
+    async def handler(request: bytes, _: Any) -> bytes:
+        large = Large()
+        left.append(weakref.ref(large))
+        await asyncio.sleep(0)
+        return large.text
+
+    async with serving(policy=policy) as bench:
+        gc.collect()
+        gc.disable()
+        try:
+            client = await asked(bench, handler)
+            await until(lambda: bool(policy.work))
+            client.send(http2.rst_stream(1, 8))
+            await until(lambda: policy.forgotten == 1)
+            await client.lives(3)
+            assert left[0]() is None
+            tasks = [one for one in gc.get_objects() if isinstance(one, ResumedHandler)]
+            assert not tasks
+        finally:
+            gc.enable()
+
+
+async def test_a_handler_keeps_nothing_of_its_first_wait() -> None:
+    left: list[weakref.ref[Large]] = []
+    event: asyncio.Future[Large] = asyncio.get_running_loop().create_future()
+
+    async def handler(request: bytes, context: Any) -> bytes:
+        nonlocal event
+        large = await event
+        left.append(weakref.ref(large))
+        del large, event
+        await context.started
+        return request
+
+    started: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    async def with_start(request: bytes, context: Any) -> bytes:
+        context.started = started
+        return await handler(request, context)
+
+    async with serving(policy=OpenPolicy()) as bench:
+        client = await asked(bench, with_start)
+        await asyncio.sleep(0.01)
+        event.set_result(Large())
+        await until(lambda: bool(left))
+        await asyncio.sleep(0.01)
+        assert left[0]() is None
+        started.set_result(None)
+        assert (await client.answer(1))[0]["grpc-status"] == "0"
+
+
 async def test_a_turn_that_comes_inside_a_task_follows_it() -> None:
     policy = Turns()
 
@@ -198,10 +329,11 @@ async def test_a_timeout_in_a_handler_ends_its_wait_for_a_turn() -> None:
 
 
 async def test_the_end_of_a_connection_ends_calls_that_wait_for_a_step() -> None:
-    policy = Turns()
+    policy, went_on = Turns(), []
 
     async def handler(request: bytes, _: Any) -> bytes:
         await asyncio.sleep(0)
+        went_on.append("on")
         return request
 
     async with serving(policy=policy) as bench:
@@ -211,4 +343,4 @@ async def test_the_end_of_a_connection_ends_calls_that_wait_for_a_step() -> None
         client.writer.transport.abort()
         await until(lambda: not bench.server.connections)
         await until(lambda: policy.forgotten == 1)
-        work()  # nothing is left that it could run
+        assert await run_outside_of_tasks(work, went_on.copy) == [[]]

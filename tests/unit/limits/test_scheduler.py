@@ -493,6 +493,30 @@ async def test_the_sockets_are_looked_at_before_each_piece(scheduler: FairSchedu
     assert order == ["heavy 0", "light", "heavy 1", "heavy 2"]
 
 
+async def test_looks_take_no_time_of_the_work_that_waits(scheduler: FairScheduler) -> None:
+    """A round without them serves as many pieces."""
+    served_in: list[int] = []
+    heavy = scheduler.account("heavy")
+    scheduler.look_between([lambda: busy(SLICE_SECONDS / 2)])
+    for _ in range(6):
+        scheduler.wait(heavy, lambda: served_in.append(scheduler._round))
+    await eventually(lambda: len(served_in) == 6)
+    assert served_in[1] == served_in[0], "a look of half a slice ends no round"
+
+
+async def test_work_that_has_run_is_forgotten_without_a_word(scheduler: FairScheduler) -> None:
+    """An error of `deque.remove` has the repr of what is not there: megabytes, for an answer."""
+
+    class Work:
+        def __call__(self) -> None:
+            """Nothing is to be done."""
+
+        def __repr__(self) -> str:
+            raise AssertionError("the repr of work may be of any size")
+
+    scheduler.forget(scheduler.account("a"), Work())
+
+
 async def test_a_failed_look_is_reported_and_loses_no_work(scheduler: FairScheduler) -> None:
     reported: list[str] = []
     asyncio.get_running_loop().set_exception_handler(

@@ -166,6 +166,22 @@ async def test_a_look_accepts_one_connection_and_then_none_for_a_time(
             await until(lambda: server.counts.accepted == 3)
 
 
+async def test_a_look_accepts_nothing_while_the_acceptor_waits(tmp_path: Path) -> None:
+    async with echo_server(tmp_path) as server:
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(server.path)
+            server.full = True
+            server.acceptor.look()
+            assert server.counts.accepted == 0
+            server.full = False
+            server.acceptor._pause(60.0)
+            server.acceptor._next_look = 0.0
+            server.acceptor.look()
+            assert server.counts.accepted == 0
+            server.acceptor.open()
+            await until(lambda: server.counts.accepted == 1)
+
+
 async def test_a_look_accepts_nothing_in_a_flood_or_after_the_end(tmp_path: Path) -> None:
     async with echo_server(tmp_path) as server:
         with socket.socket(socket.AF_UNIX) as client:
