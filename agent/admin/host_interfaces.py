@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
 from functools import partial
 
+from msgspec.structs import asdict
 from netutil.agent.admin.explain import to_valid_utf8
 from netutil.agent.collect.read_pool import ReadPool
 from netutil.agent.errors import AgentError, unreadable
@@ -72,7 +72,8 @@ def _message(
 
 def _interface(one: HostInterface, speed: LinkSpeed | None) -> api.HostInterface:
     answer = api.HostInterface(
-        name=to_valid_utf8(one.name), counters=netutil_pb2.LinkCounters(**asdict(one.counters))
+        name=to_valid_utf8(one.name),
+        counters=netutil_pb2.LinkCounters(**asdict(one.counters)),
     )
     link = one.link
     if link is not None:

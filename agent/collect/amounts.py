@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from typing import TypeVar
 
+import msgspec
 from netutil.agent.collect.pod_networks import (
     ensure_pod_resources_understood,
     ensure_resources_understood,
@@ -125,7 +125,7 @@ def _hugepages_of(pod: Pod, wanted: tuple[str, Amounts, Amounts]) -> tuple[Conta
         pod=pod.full_name,
         granted={name: (granted.requests or {}, granted.limits or {})} if granted else None,
     )
-    return tuple(replace(one, kind=pod.spec.kind_of(name)) for one in found)
+    return tuple(msgspec.structs.replace(one, kind=pod.spec.kind_of(name)) for one in found)
 
 
 def pod_hugepages(pod: Pod) -> tuple[PodHugepages, ...]:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
+import msgspec
 from netutil.agent.errors import AgentError
 from netutil.agent.facts.claims import NO_CLAIMS, Claims
 from netutil.agent.facts.cpu import CpuFacts
@@ -83,8 +84,7 @@ class GivenDevices:
 NOTHING_GIVEN = GivenDevices()
 
 
-@dataclass(frozen=True, slots=True)
-class CpuAmounts:
+class CpuAmounts(msgspec.Struct, frozen=True):
     """CPUs that are asked for and granted; None: not set, or not said."""
 
     request_cores: float | None

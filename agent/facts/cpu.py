@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
 
+import msgspec
 from netutil.agent.errors import FailedPrecondition, Reason
 from netutil.agent.facts.cgroup_file import CPU_LIST, match_if_there, number_if_there, unusable
 from netutil.agent.facts.cgroup_levels import (
@@ -25,8 +25,7 @@ _CONTROLLERS = re.compile(r"[a-z_ ]*")
 _CPU_MAX = re.compile(r"(?P<quota>max|[0-9]{1,19}) (?P<period>[0-9]{1,19})")
 
 
-@dataclass(frozen=True, slots=True)
-class CpuDirectories:
+class CpuDirectories(msgspec.Struct, frozen=True):
     """A container's cgroup directories in the hierarchies of cpuset and cpu, and where each ends.
 
     `cpuset` and `cpu.directory` are the same directory on cgroup v2. `cpuset_top` is the
@@ -46,8 +45,7 @@ class CpuDirectories:
         return cgroup_levels(self.cpuset, self.cpuset_top, self.cpuset_pod)
 
 
-@dataclass(frozen=True, slots=True)
-class CpuLimit:
+class CpuLimit(msgspec.Struct, frozen=True):
     """The CPU bandwidth limit of one cgroup: quota and period in microseconds."""
 
     quota_microseconds: int
@@ -59,8 +57,7 @@ class CpuLimit:
         return self.quota_microseconds / self.period_microseconds
 
 
-@dataclass(frozen=True, slots=True)
-class CpuBandwidth:
+class CpuBandwidth(msgspec.Struct, frozen=True):
     """CPU bandwidth and weight; what is None is not limited or not of this cgroup version.
 
     `limit` is the smallest of the container's cgroup and all above it; `level` says where it
@@ -84,8 +81,7 @@ class CpuBandwidth:
         return self.limit.cores if self.limit else None
 
 
-@dataclass(frozen=True, slots=True)
-class CpuFacts:
+class CpuFacts(msgspec.Struct, frozen=True):
     """CPU sets as kernel lists ("0-3,8"), and the bandwidth."""
 
     cpuset: str

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterator
-from dataclasses import dataclass
 
+import msgspec
 from netutil.agent.facts.links import Link
 from netutil.agent.parsers.addresses import is_same_address, normalise_pci_address
 from netutil.agent.parsers.network_status import NetworkStatus
@@ -14,8 +14,7 @@ from netutil.agent.parsers.pci import PciInfo
 IP = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
-@dataclass(frozen=True, slots=True)
-class Drift:
+class Drift(msgspec.Struct, frozen=True):
     """One disagreement; "" in `found` is nothing.
 
     `field` is "link", "mac", "mtu", "ips", "gateway", "pci-address" or "pf-pci-address"; of what a

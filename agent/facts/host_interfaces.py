@@ -16,9 +16,9 @@ import re
 import struct
 from collections.abc import Iterable, Mapping
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 from netutil.agent.errors import AgentError, Reason, Unavailable, resource_exhausted
 from netutil.agent.facts.pci import ABSENT
 from netutil.agent.facts.rtnetlink import Message, dump, open_rtnetlink
@@ -41,16 +41,14 @@ _NUMBER = re.compile(r"[0-9]{1,9}")
 _DUPLEX = ("full", "half")
 
 
-@dataclass(frozen=True, slots=True)
-class CpuCounts:
+class CpuCounts(msgspec.Struct, frozen=True):
     """CPUs that run now, and their cores; None where psutil does not know."""
 
     logical: int | None
     cores: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class HostInterface:
+class HostInterface(msgspec.Struct, frozen=True):
     """One link: its name and counters; `link` is None where the agent may not see more."""
 
     name: str
@@ -59,8 +57,7 @@ class HostInterface:
     master: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class HostInterfaces:
+class HostInterfaces(msgspec.Struct, frozen=True):
     """The links by index, or by name without a `link`. `error` is why more is not known."""
 
     interfaces: tuple[HostInterface, ...]
@@ -68,8 +65,7 @@ class HostInterfaces:
     error: AgentError | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class LinkSpeed:
+class LinkSpeed(msgspec.Struct, frozen=True):
     """What the driver of a link says; None where it does not say it."""
 
     megabits: int | None

@@ -9,9 +9,9 @@ from __future__ import annotations
 import errno
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from functools import partial
 
+import msgspec
 from netutil.agent.errors import FailedPrecondition, is_resource_exhaustion
 from netutil.agent.facts.cgroup_levels import CgroupLevel, ControllerDirectory, of_container
 from netutil.agent.facts.held_files import HeldDirectories, HeldFiles, HeldValue
@@ -32,8 +32,7 @@ _MAX_SHOWN = 64
 _ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.ENODEV)
 
 
-@dataclass(frozen=True, slots=True)
-class NumaHugepages:
+class NumaHugepages(msgspec.Struct, frozen=True):
     """One NUMA node's part of a pool."""
 
     numa_node: int
@@ -42,8 +41,7 @@ class NumaHugepages:
     surplus_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
-class HugepagePool:
+class HugepagePool(msgspec.Struct, frozen=True):
     """The node's pages of one size.
 
     `reserved_bytes` are promised to mappings but not yet faulted in,
@@ -58,8 +56,7 @@ class HugepagePool:
     numa_nodes: tuple[NumaHugepages, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class HugepageUsage:
+class HugepageUsage(msgspec.Struct, frozen=True):
     """What a container has and uses of one page size. None is no limit.
 
     `limit_bytes` is the smallest limit of the container's cgroup and all above it, `limit_level`
@@ -77,8 +74,7 @@ class HugepageUsage:
     container_limit_bytes: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class ContainerHugepages:
+class ContainerHugepages(msgspec.Struct, frozen=True):
     """What a container's spec asks of one page size, and what was granted; None: not said.
 
     `kind` is "container", "init", or "sidecar" for an init container that goes on running.
@@ -93,8 +89,7 @@ class ContainerHugepages:
     kind: str = "container"
 
 
-@dataclass(frozen=True, slots=True)
-class PodHugepages:
+class PodHugepages(msgspec.Struct, frozen=True):
     """What a pod's spec asks of one page size for all its containers together (KEP-2837)."""
 
     page_size_bytes: int

@@ -10,10 +10,10 @@ import struct
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import cache
 from typing import TypeVar
 
+import msgspec
 from netutil.agent.errors import Reason, ResourceExhausted, Unavailable, resource_exhausted
 from netutil.agent.facts.rtnetlink import Message, dump, open_rtnetlink
 from netutil.agent.parsers.rtnetlink import (
@@ -54,8 +54,7 @@ _SCOPES = {0: "global", 200: "site", 253: "link", 254: "host", 255: "nowhere"}
 _VERSIONS = {int(socket.AF_INET): 4, int(socket.AF_INET6): 6}
 
 
-@dataclass(frozen=True, slots=True)
-class Address:
+class Address(msgspec.Struct, frozen=True):
     """One address of a link: with prefix length ("10.1.0.5/24"), its scope, and its peer."""
 
     address: str
@@ -63,8 +62,7 @@ class Address:
     peer: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class DefaultRoute:
+class DefaultRoute(msgspec.Struct, frozen=True):
     """A default route. `gateway` is "" where the network is on the link.
 
     `table` is that of RTA_TABLE: the main one, or one that a rule leads to.
@@ -77,8 +75,7 @@ class DefaultRoute:
     table: int = MAIN_TABLE
 
 
-@dataclass(frozen=True, slots=True)
-class Link:
+class Link(msgspec.Struct, frozen=True):
     """One link. What is None or "" is not shown for its kind; see message Link of the proto."""
 
     index: int

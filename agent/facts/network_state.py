@@ -25,9 +25,10 @@ import os
 import socket
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TypeVar
 
+import msgspec
 from netutil.agent.facts.links import (
     Link,
     dump_links,
@@ -101,7 +102,7 @@ class NetworkReading:
 
     def without_counters(self) -> tuple[Link, ...]:
         """Return the links without counters."""
-        return tuple(replace(link, counters=NO_COUNTERS) for link in self.links)
+        return tuple(msgspec.structs.replace(link, counters=NO_COUNTERS) for link in self.links)
 
     @property
     def is_inline(self) -> bool:

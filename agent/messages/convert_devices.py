@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 from google.protobuf import json_format, struct_pb2
+from msgspec.structs import asdict
 from netutil.agent.collect.results import AskedCpus, Cpus, GivenDevices, Hugepages, Interfaces
 from netutil.agent.facts.hugepages import HugepagePool, HugepageUsage
 from netutil.agent.facts.interfaces import DeviceType, Interface, TypeSource
@@ -79,10 +79,10 @@ def interfaces(found: Interfaces) -> api.InterfacesResponse:
 def hugepages(found: Hugepages) -> api.HugepagesResponse:
     """Return the answer to GetHugepages."""
     response = api.HugepagesResponse(
-        containers=[api.ContainerHugepages(**_fields(one)) for one in found.containers],
+        containers=[api.ContainerHugepages(**asdict(one)) for one in found.containers],
         usage=[_usage(one) for one in found.usage],
         pools=[_pool(one) for one in found.pools],
-        pod=[api.PodHugepages(**_fields(one)) for one in found.pod],
+        pod=[api.PodHugepages(**asdict(one)) for one in found.pod],
     )
     if found.spec_error is not None:
         response.spec_error.CopyFrom(part_error("containers", found.spec_error))
@@ -108,9 +108,7 @@ def resources(found: ContainerResources, given: GivenDevices) -> api.ResourceRes
             api.DynamicResource(
                 claim_name=one.claim_name,
                 claim_namespace=one.claim_namespace,
-                claim_resources=[
-                    api.ClaimResource(**_fields(each)) for each in one.claim_resources
-                ],
+                claim_resources=[api.ClaimResource(**asdict(each)) for each in one.claim_resources],
             )
             for one in found.dynamic_resources
         ],
@@ -150,9 +148,9 @@ def cpus(found: Cpus) -> api.CPUResponse:
 def _add_asked_cpus(response: api.CPUResponse, asked: AskedCpus) -> None:
     """Add what container and pod ask for to the answer to GetCPUInfo."""
     if asked.container is not None:
-        response.container_amounts.CopyFrom(api.CPUAmounts(**_fields(asked.container)))
+        response.container_amounts.CopyFrom(api.CPUAmounts(**asdict(asked.container)))
     if asked.pod is not None:
-        response.pod_amounts.CopyFrom(api.CPUAmounts(**_fields(asked.pod)))
+        response.pod_amounts.CopyFrom(api.CPUAmounts(**asdict(asked.pod)))
     if asked.error is not None:
         response.spec_error.CopyFrom(part_error("amounts", asked.error))
 
@@ -186,20 +184,15 @@ def cpu_of_node(cpu: Cpu, exclusive: bool | None = None) -> api.CPU:
     )
 
 
-def _fields(one: Any) -> dict[str, Any]:
-    """Return what a dataclass says, by name. `asdict` copies each value, and takes ten times it."""
-    return {name: getattr(one, name) for name in one.__dataclass_fields__}
-
-
 def _usage(usage: HugepageUsage) -> api.HugepageUsage:
-    parts = _fields(usage)
+    parts = asdict(usage)
     parts["limit_level"] = convert.LEVELS[usage.limit_level] if usage.limit_level else None
     return api.HugepageUsage(**parts)
 
 
 def _pool(pool: HugepagePool) -> api.HugepagePool:
-    parts = _fields(pool)
-    parts["numa_nodes"] = [api.NumaHugepages(**_fields(one)) for one in pool.numa_nodes]
+    parts = asdict(pool)
+    parts["numa_nodes"] = [api.NumaHugepages(**asdict(one)) for one in pool.numa_nodes]
     return api.HugepagePool(**parts)
 
 
@@ -211,7 +204,7 @@ def _interface(one: Interface) -> api.Interface:
         link=_link(one.link) if one.link else None,
         pci=pci_info(one.pci) if one.pci else None,
         allocated=_allocated(one.allocated) if one.allocated else None,
-        drift=[api.Drift(**_fields(drift)) for drift in one.drift],
+        drift=[api.Drift(**asdict(drift)) for drift in one.drift],
         device_source=_DEVICE_SOURCES[one.device_source],
         device_reason=truncate_utf8(one.device_reason),
         device_type_source=_TYPE_SOURCES[one.type_source],
@@ -220,11 +213,11 @@ def _interface(one: Interface) -> api.Interface:
 
 
 def _link(link: Link) -> api.Link:
-    parts = _fields(link)
+    parts = asdict(link)
     del parts["name"]
-    parts["addresses"] = [api.Address(**_fields(one)) for one in link.addresses]
-    parts["default_routes"] = [api.DefaultRoute(**_fields(one)) for one in link.default_routes]
-    parts["counters"] = api.LinkCounters(**_fields(link.counters))
+    parts["addresses"] = [api.Address(**asdict(one)) for one in link.addresses]
+    parts["default_routes"] = [api.DefaultRoute(**asdict(one)) for one in link.default_routes]
+    parts["counters"] = api.LinkCounters(**asdict(link.counters))
     return api.Link(**parts)
 
 

@@ -13,9 +13,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from functools import lru_cache
 
+import msgspec
 from netutil.agent.errors import FailedPrecondition, PermissionDenied, Reason
 from netutil.agent.parsers.pod_cgroups import PodPlaces, locate, names_a_pod, pod_places
 
@@ -26,8 +26,7 @@ _AT_ROOT = pod_places()
 _ESCAPE = re.compile(r"\\([0-7]{3})")
 
 
-@dataclass(frozen=True, slots=True)
-class CgroupLine:
+class CgroupLine(msgspec.Struct, frozen=True):
     """One line of /proc/<pid>/cgroup.
 
     `controllers` is empty for cgroup v2's line (`0::/path`) and holds
@@ -40,8 +39,7 @@ class CgroupLine:
     path: str
 
 
-@dataclass(frozen=True, slots=True)
-class Placement:
+class Placement(msgspec.Struct, frozen=True):
     """The place of a process in one hierarchy, read from the outside in.
 
     `pod_uid` and `container_id` are None where no segment has one; `pod_path` and
@@ -60,8 +58,7 @@ class Placement:
     """The line's own path, absolute."""
 
 
-@dataclass(frozen=True, slots=True)
-class CgroupIdentity:
+class CgroupIdentity(msgspec.Struct, frozen=True):
     """What all hierarchies together say about a process.
 
     `pod_uid` is normalised to 32 hexadecimal digits. It is None where no
@@ -266,8 +263,7 @@ def _is_number(text: str) -> bool:
     return text.isascii() and text.isdigit() and len(text) <= _MAX_DIGITS
 
 
-@dataclass(frozen=True, slots=True)
-class CgroupMount:
+class CgroupMount(msgspec.Struct, frozen=True):
     """One mounted cgroup hierarchy.
 
     `options` are the file system's own: for cgroup v1 the controllers and

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+
+import msgspec
 
 _FIELDS_AFTER_NAME = 3
 _FLAGS = 9
@@ -23,8 +24,7 @@ _IDS = re.compile(rb"\nUid:\t(\d+)\t(\d+)\t(\d+)\t\d+\nGid:\t(\d+)\t(\d+)\t(\d+)
 _EFFECTIVE_CAPABILITIES = re.compile(rb"\nCapEff:\t([0-9a-f]{16})\n")
 
 
-@dataclass(frozen=True, slots=True)
-class Stat:
+class Stat(msgspec.Struct, frozen=True):
     """The fields of /proc/<pid>/stat that the agent uses.
 
     `start_ticks` counts clock ticks since boot. `has_exited`: this thread runs no more,
@@ -38,8 +38,7 @@ class Stat:
     environment_end: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class ProcessStatus:
+class ProcessStatus(msgspec.Struct, frozen=True):
     """The fields of /proc/<pid>/status, or of /proc/<pid>/task/<tid>/status, that the agent uses.
 
     `namespace_pids` is NStgid: the process's number in each PID namespace, from
@@ -60,8 +59,7 @@ Ids = tuple[int, int, int, int, int, int]
 """The real, effective and saved user id and the same of the group."""
 
 
-@dataclass(frozen=True, slots=True)
-class ThreadCredentials:
+class ThreadCredentials(msgspec.Struct, frozen=True):
     """What the kernel decides by when a thread reads another: part of /proc/<pid>/status.
 
     `ids` are the real, effective and saved user id and the same of the group.
@@ -78,8 +76,7 @@ class ThreadCredentials:
         return self.ids[1], self.ids[4]
 
 
-@dataclass(frozen=True, slots=True)
-class TaskStatus:
+class TaskStatus(msgspec.Struct, frozen=True):
     """What identifies a process or a thread to an operator: part of its status file.
 
     `name` is the command's, as the kernel escapes it, without arguments. `number_inside` is its own
@@ -91,8 +88,7 @@ class TaskStatus:
     threads: int
 
 
-@dataclass(frozen=True, slots=True)
-class TaskUse:
+class TaskUse(msgspec.Struct, frozen=True):
     """What a process or a thread uses, and since when: part of its stat file.
 
     `state` is the letter of proc_pid_stat(5). `cpu_ticks` is user and system time, and
@@ -106,8 +102,7 @@ class TaskUse:
     cpu: int
 
 
-@dataclass(frozen=True, slots=True)
-class Description:
+class Description(msgspec.Struct, frozen=True):
     """What identifies a process to a person. `name` is the command's, without arguments.
 
     `state` is the letter of proc_pid_stat(5). `number` is the thread's own, which is the

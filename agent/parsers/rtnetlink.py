@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
 from functools import _lru_cache_wrapper, lru_cache
 from typing import Any, TypeVar
 
+import msgspec
 from netutil.agent.parsers.addresses import format_hardware_address
 from netutil.agent.parsers.netlink_messages import (
     OPERATIONAL_STATES,
@@ -40,8 +40,7 @@ _REMEMBERED, _MAX_REMEMBERED_BYTES = 1024, 512
 """Messages of each kind; a workload makes routes of any size."""
 
 
-@dataclass(frozen=True, slots=True)
-class Counters:
+class Counters(msgspec.Struct, frozen=True):
     """Bytes and packets since the link was made, in the order of struct rtnl_link_stats64."""
 
     rx_packets: int = 0
@@ -57,8 +56,7 @@ class Counters:
 NO_COUNTERS = Counters()
 
 
-@dataclass(frozen=True, slots=True)
-class LinkMessage:
+class LinkMessage(msgspec.Struct, frozen=True):
     """RTM_NEWLINK. `below` and `master` are indices; what the message lacks is None or ""."""
 
     index: int
@@ -78,8 +76,7 @@ class LinkMessage:
     num_vfs: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class AddressMessage:
+class AddressMessage(msgspec.Struct, frozen=True):
     """RTM_NEWADDR. `far` is the other end of a point-to-point link, else the address itself."""
 
     index: int
@@ -89,16 +86,14 @@ class AddressMessage:
     far: str
 
 
-@dataclass(frozen=True, slots=True)
-class NextHop:
+class NextHop(msgspec.Struct, frozen=True):
     """Where a route leads: by which link, and to which gateway ("" for none)."""
 
     index: int
     gateway: str
 
 
-@dataclass(frozen=True, slots=True)
-class RouteMessage:
+class RouteMessage(msgspec.Struct, frozen=True):
     """RTM_NEWROUTE, with one next hop, or with each of a multipath route."""
 
     family: int
@@ -108,8 +103,7 @@ class RouteMessage:
     table: int
 
 
-@dataclass(frozen=True, slots=True)
-class RuleMessage:
+class RuleMessage(msgspec.Struct, frozen=True):
     """RTM_NEWRULE. `table` is where it sends packets, None if nowhere.
 
     `any_vrf`: it sends the packets of each VRF to the VRF's own table (FRA_L3MDEV).
@@ -125,7 +119,7 @@ def parse_link(message: bytes) -> LinkMessage:
     found = attributes(decoded(LinkCounters, reduced(LinkCounters, message)))
     stats = value(found, "IFLA_STATS64")
     link = _link(reduced(Link, message))
-    return link if stats is None else replace(link, counters=Counters(**stats))
+    return link if stats is None else msgspec.structs.replace(link, counters=Counters(**stats))
 
 
 def parse_address(message: bytes) -> AddressMessage:

@@ -12,6 +12,7 @@ from datetime import datetime
 from sys import intern
 from typing import Any
 
+import msgspec
 from google.protobuf.message import DecodeError
 from netutil.agent.parsers.addresses import normalise_pci_address
 from netutil.podresources.v1 import podresources_pb2 as v1
@@ -44,8 +45,7 @@ class MemoryBlock:
     numa_nodes: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class ClaimResource:
+class ClaimResource(msgspec.Struct, frozen=True):
     """One device of a resource claim. CDI device names are fully qualified."""
 
     cdi_devices: tuple[str, ...]

@@ -11,11 +11,11 @@ import sys
 import tracemalloc
 import weakref
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs
 from netutil.agent.collect import container_cache
 from netutil.agent.collect.container_cache import (
     MAX_CONTAINERS_OF_POD,
@@ -130,7 +130,7 @@ async def test_processes_of_one_container_share_what_is_held(node: Node) -> None
 
 
 async def test_a_large_pod_loses_only_its_own_oldest_containers(node: Node) -> None:
-    quiet = replace(node.add("quiet"), pod_uid="another pod")
+    quiet = structs.replace(node.add("quiet"), pod_uid="another pod")
     node.ask(quiet)
     busy = [node.add(f"busy{number}") for number in range(2 * MAX_CONTAINERS_OF_POD)]
     for one in busy:
@@ -356,7 +356,7 @@ async def test_removed_cgroups_are_released_by_the_next_sweeps() -> None:
         cache = ContainerCache(places_of, 8192)
         for number in range(4 * MAX_SWEPT):
             (top / f"c{number}").mkdir()
-            of_pod = replace(identity(f"c{number}"), pod_uid=f"u{number}")
+            of_pod = structs.replace(identity(f"c{number}"), pod_uid=f"u{number}")
             held = cache.container(of_pod)
             cache.read(held, held.usage)
             (top / f"c{number}").rmdir()

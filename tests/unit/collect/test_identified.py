@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from msgspec import structs
 from netutil.agent.collect.caller import CallerResolver
 from netutil.agent.collect.read_pool import ReadPool
 from netutil.agent.connections.registry import Connection
@@ -147,5 +148,5 @@ async def test_a_process_that_has_ended_is_left_to_identify() -> None:
 async def test_a_cgroup_without_a_pod_uid_is_left_to_identify(known: Known) -> None:
     await known.callers.identify(known.connection, 5)
     peer: Any = known.connection.peer
-    cgroups = replace(peer.cgroups, pod_uid=None)
+    cgroups = structs.replace(peer.cgroups, pod_uid=None)
     assert known.callers.identified(Connection(UID, replace(peer, cgroups=cgroups))) is None

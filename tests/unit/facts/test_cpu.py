@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 from netutil.agent.errors import FailedPrecondition, Reason
 from netutil.agent.facts.cgroup_levels import CgroupLevel, ControllerDirectory
 from netutil.agent.facts.cpu import CpuBandwidth, CpuDirectories, CpuFacts, CpuLimit, read_cpu
@@ -273,7 +274,7 @@ def test_a_limit_of_the_pods_own_cgroup_is_the_pods(
     found = layout(tmp_path, limits(pod=pod, kubepods=kubepods))
     assert found.cpu is not None and found.cpu.pod is not None and found.cpuset_pod is not None
     cpu = replace(found.cpu, directory=found.cpu.pod)
-    bandwidth = read_cpu(replace(found, cpuset=found.cpuset_pod, cpu=cpu)).bandwidth
+    bandwidth = read_cpu(structs.replace(found, cpuset=found.cpuset_pod, cpu=cpu)).bandwidth
     assert (bandwidth.quota_cores, bandwidth.level) == (cores, level)
     assert (bandwidth.own_limit, bandwidth.own_period_microseconds) == (None, None)
     assert bandwidth.is_known

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs
 from netutil.agent.facts.drift import Drift
 from netutil.agent.facts.interfaces import merge
 from netutil.agent.facts.links import DefaultRoute, Link
@@ -105,7 +105,7 @@ def test_a_missing_address_is_drift_beside_those_present(pci: Lookup) -> None:
 
 def routed(*gateways: str) -> Link:
     routes = tuple(DefaultRoute(one, 6 if ":" in one else 4) for one in gateways)
-    return replace(link(2, "net1"), default_routes=routes)
+    return structs.replace(link(2, "net1"), default_routes=routes)
 
 
 def test_a_gateway_that_no_default_route_goes_over_is_drift(pci: Lookup) -> None:

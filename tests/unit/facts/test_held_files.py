@@ -46,8 +46,8 @@ def cgroup() -> Iterator[Path]:
     try:
         yield made
     finally:
-        if made.exists():
-            made.rmdir()
+        for directory, _, _ in os.walk(made, topdown=False):
+            os.rmdir(directory)
 
 
 def open_files() -> set[tuple[str, str]]:

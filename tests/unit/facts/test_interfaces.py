@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs
 from netutil.agent.facts.interfaces import DeviceType, Interface, merge
 from netutil.agent.facts.network import Networks, read_networks
 from netutil.agent.facts.pci import read_pci
@@ -204,7 +204,7 @@ def test_the_device_of_the_infos_own_type_counts(pci: Lookup) -> None:
 
 
 def test_a_device_of_another_bus_is_no_pci_device(pci: Lookup) -> None:
-    live = replace(link(2, "net1", VF), parent_device_bus="platform")
+    live = structs.replace(link(2, "net1", VF), parent_device_bus="platform")
     assert shown(merge(None, (live,), (), pci)) == [("net1", "host", "", "")]
 
 

@@ -12,9 +12,9 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import asdict
 from typing import Any
 
+import msgspec
 import pytest
 from netutil.agent.errors import Reason, ResourceExhausted, Unavailable
 from netutil.agent.facts import links as links_module
@@ -78,7 +78,7 @@ def set_up(namespace: Namespace, lines: list[str]) -> None:
 
 def shown(links: tuple[Link, ...]) -> list[dict[str, Any]]:
     """Every field, so that none is left out of the comparison."""
-    return json.loads(json.dumps([asdict(link) for link in links]))  # type: ignore[no-any-return]
+    return json.loads(msgspec.json.encode(links))  # type: ignore[no-any-return]
 
 
 def as_ip_shows(namespace: Namespace) -> tuple[Link, ...]:

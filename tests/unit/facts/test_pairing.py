@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 from netutil.agent.facts.interfaces import DeviceType, Interface, TypeSource, merge
 from netutil.agent.facts.pairing import DeviceSource, pair
 from netutil.agent.facts.pci import read_pci
@@ -96,8 +96,8 @@ def test_a_device_that_a_report_or_a_link_names_is_a_fact(pci: Lookup) -> None:
 
 def test_a_device_of_no_pci_bus_has_its_source_too(pci: Lookup) -> None:
     memif = {"device-info": {"type": "memif", "memif": {"path": "/run/m"}}}
-    part = replace(link(3, "net2", "mlx5_core.sf.4"), parent_device_bus="auxiliary")
-    veth = replace(link(4, "eth0"), kind="veth")
+    part = structs.replace(link(3, "net2", "mlx5_core.sf.4"), parent_device_bus="auxiliary")
+    veth = structs.replace(link(4, "eth0"), kind="veth")
     found = merge(reported(network("net1", **memif)), (part, veth), (), pci)
     assert summary(found) == [
         ("net1", "", DeviceSource.DEVICE_INFO),
@@ -219,7 +219,7 @@ def test_a_device_without_physfn_is_what_its_ids_prove(
 
 @pytest.mark.parametrize("kind", ["", "veth"])
 def test_a_hardware_link_of_an_old_kernel_is_not_the_hosts(kind: str, pci: Lookup) -> None:
-    live = (replace(link(2, "net1"), kind=kind),)
+    live = (structs.replace(link(2, "net1"), kind=kind),)
     (found,) = merge(reported(network("net1")), live, (), pci, parents_are_named=False)
     known = (DeviceType.HOST, TypeSource.LINK) if kind else (DeviceType.UNKNOWN, TypeSource.NONE)
     assert (found.device_type, found.type_source) == known

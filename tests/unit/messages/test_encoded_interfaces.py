@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 from netutil.agent.collect.results import Allocated, Interfaces
 from netutil.agent.errors import AgentError, Reason, Unavailable
 from netutil.agent.facts.interfaces import DeviceType, Interface
@@ -20,7 +21,7 @@ from netutil.v1alpha import netutil_pb2 as api
 
 TEXTS = st.text(max_size=200)
 NUMBERS = st.integers(0, 2**64 - 1)
-COUNTERS = st.builds(Counters, **dict.fromkeys(Counters.__dataclass_fields__, NUMBERS))
+COUNTERS = st.builds(Counters, **dict.fromkeys(Counters.__struct_fields__, NUMBERS))
 LINKS = st.builds(
     Link,
     index=st.integers(1, 2**31 - 1),
@@ -62,7 +63,7 @@ def expected(found: Interfaces, counters: Mapping[int, Counters]) -> api.Interfa
     interfaces = tuple(
         one
         if one.link is None
-        else replace(one, link=replace(one.link, counters=counters[one.link.index]))
+        else replace(one, link=structs.replace(one.link, counters=counters[one.link.index]))
         for one in found.interfaces
     )
     return convert_devices.interfaces(replace(found, interfaces=interfaces))
@@ -93,7 +94,7 @@ def test_the_answer_is_the_same_bytes_while_no_counter_changes(
     made = with_counters(encoded, counters)
     assert with_counters(encoded, dict(counters)) is made
     for index, found_now in counters.items():
-        others = counters | {index: replace(found_now, rx_bytes=found_now.rx_bytes ^ 1)}
+        others = counters | {index: structs.replace(found_now, rx_bytes=found_now.rx_bytes ^ 1)}
         again = with_counters(encoded, others)
         assert api.InterfacesResponse.FromString(again.body) == expected(found, others)
     assert with_counters(encoded, counters).framed == made.framed
