@@ -100,25 +100,44 @@ async def _made(group: _Makers) -> dict[str, Answer | BaseException]:
     made: dict[str, Answer | BaseException] = {}
     waiting: dict[str, Awaitable[Answer]] = {}
     for name, make in group.items():
-        try:
-            found = make()
-        except Exception as error:  # noqa: BLE001 - raised once no part waits
-            made[name] = error
-            continue
-        if isinstance(found, EncodedMessage | Message):
+        found = _begun(make)
+        if isinstance(found, EncodedMessage | Message | Exception):
             made[name] = found
         else:
             waiting[name] = found
     if len(waiting) == 1:  # needs no task, whose steps would be in no order of the pods
         ((name, one),) = waiting.items()
-        try:
-            made[name] = await one
-        except Exception as error:  # noqa: BLE001 - raised with those of the other parts
-            made[name] = error
+        made[name] = await _ended(one)
     elif waiting:
         answers = await asyncio.gather(*waiting.values(), return_exceptions=True)
         made.update(zip(waiting, answers, strict=True))
     return made
+
+
+def _begun(
+    make: Callable[[], Answer | Awaitable[Answer]],
+) -> Answer | Awaitable[Answer] | Exception:
+    """Return what makes a part at once or later, or its error."""
+    try:
+        return make()
+    except Exception as error:  # noqa: BLE001 - raised once no part waits
+        return _without_frames(error)
+
+
+async def _ended(one: Awaitable[Answer]) -> Answer | Exception:
+    """Return a part, or its error."""
+    try:
+        return await one
+    except Exception as error:  # noqa: BLE001 - raised with those of the other parts
+        return _without_frames(error)
+
+
+def _without_frames(error: Exception) -> Exception:
+    """Return an error; without its traceback unless it is a bug, whose traceback is logged.
+
+    The frames hold what was read, and lead to the one that holds the error: a cycle.
+    """
+    return error.with_traceback(None) if isinstance(error, AgentError | OSError) else error
 
 
 def _part(name: str, made: Answer | BaseException) -> Answer | AgentError:
