@@ -133,7 +133,16 @@ class ResumedHandler(Coroutine[Any, Any, None]):
     which a generator that has not begun would not pass on.
     """
 
-    __slots__ = ("_coroutine", "_error", "_has_turn", "_is_begun", "_loop", "_steps", "_waiting")
+    __slots__ = (
+        "_coroutine",
+        "_error",
+        "_has_turn",
+        "_is_begun",
+        "_is_future",
+        "_loop",
+        "_steps",
+        "_waiting",
+    )
 
     def __init__(
         self,
@@ -144,7 +153,8 @@ class ResumedHandler(Coroutine[Any, Any, None]):
     ) -> None:
         self._coroutine = coroutine
         self._waiting = waiting
-        if waiting is not None:
+        self._is_future = getattr(waiting, "_asyncio_future_blocking", False) is True
+        if self._is_future:
             # Set from the `await` until a task waits. Another coroutine may await it before that.
             waiting._asyncio_future_blocking = False
         self._loop = loop
@@ -186,13 +196,16 @@ class ResumedHandler(Coroutine[Any, Any, None]):
         is_cancel = isinstance(error[0], asyncio.CancelledError)
         if not self._is_begun:
             waiting = self._begun()
-            if is_cancel and waiting is not None and waiting.cancel():
-                return waiting
+            if self._is_future:
+                if is_cancel and waiting.cancel():
+                    return waiting
+                waiting._asyncio_future_blocking = False  # since the task does not get it
         if is_cancel:  # which ends the wait for a step too
             self._has_turn, self._error = False, None
         elif not (self._has_turn or self._steps.may_resume()):
             self._error = error
             return self._turn()
+        self._has_turn = False
         try:
             return self._thrown(error)
         finally:
@@ -202,7 +215,7 @@ class ResumedHandler(Coroutine[Any, Any, None]):
         """Return what is waited for, as a coroutine that awaits it hands it to its task."""
         self._is_begun = True
         waiting, self._waiting = self._waiting, None
-        if waiting is not None:
+        if self._is_future:
             waiting._asyncio_future_blocking = True
         return waiting
 

@@ -6,7 +6,7 @@ import asyncio
 import gc
 import time
 import weakref
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Generator
 from contextvars import ContextVar
 from typing import Any
 
@@ -207,6 +207,23 @@ async def test_handlers_may_wait_for_the_same_future_first() -> None:
         event.set_result(None)
         for stream in (1, 3):
             assert (await client.answer(stream))[0]["grpc-status"] == "0"
+
+
+async def test_a_handler_that_awaits_no_future_fails() -> None:
+    """As in a task of its own: the error is raised in the handler, and the call ends."""
+
+    class NoFuture:
+        def __await__(self) -> Generator[Any, Any, None]:
+            yield Large()
+
+    async def handler(request: bytes, _: Any) -> bytes:
+        await NoFuture()
+        return request
+
+    async with serving(policy=OpenPolicy()) as bench:
+        client = await asked(bench, handler)
+        assert (await client.answer(1))[0]["grpc-status"] == "2"
+        await client.lives(3)
 
 
 async def test_a_cancelled_call_leaves_nothing_to_the_collector() -> None:
