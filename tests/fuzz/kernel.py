@@ -6,9 +6,9 @@ import json
 import os
 import socket
 import struct
-from dataclasses import replace
 from unittest.mock import patch
 
+from msgspec import structs
 from netutil.agent.errors import AgentError
 from netutil.agent.facts import links as links_module
 from netutil.agent.facts import rtnetlink
@@ -233,7 +233,7 @@ def _task_status(data: bytes) -> TaskStatus:
 def _task_status_holds(data: bytes, found: TaskStatus) -> None:
     for name in ("", "Threads:\t99", "\x0bThreads:\t1", "\u2028NSpid:\t1"):
         other = parse_task_status(f"Name:\t{name}\n{_text(data)}")
-        assert other == replace(found, name=name)
+        assert other == structs.replace(found, name=name)
 
 
 def _task_use(data: bytes) -> TaskUse:
