@@ -30,7 +30,7 @@ def _fail(read: Environment) -> None:
 
 
 @pytest.mark.parametrize("part", [_at_once, _later])
-async def test_an_error_of_a_part_keeps_what_was_read_no_longer_than_itself(
+async def test_a_failed_part_keeps_what_it_read_for_its_error_only(
     part: Callable[[Environment], Any],
 ) -> None:
     read = Environment()
