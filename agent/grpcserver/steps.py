@@ -74,7 +74,7 @@ class Turn:
         self._asyncio_future_blocking = True
         self._loop = loop
         self._steps = steps
-        self._wake: tuple[_Wake, contextvars.Context | None] | None = None
+        self._wake: tuple[_Wake, contextvars.Context] | None = None
         self._is_cancelled = False
         steps.wait(self.run)
 
@@ -88,10 +88,7 @@ class Turn:
             return
         callback, context = wake
         try:
-            if context is None:
-                callback(self)
-            else:
-                context.run(callback, self)
+            context.run(callback, self)
         finally:
             # An error that the step keeps refers to this frame, and the callback to the task.
             del wake, callback, context

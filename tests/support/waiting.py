@@ -27,3 +27,10 @@ async def until(
     async with asyncio.timeout(seconds):
         while not condition():  # noqa: ASYNC110 - the condition sets no event
             await asyncio.sleep(pause_seconds)
+
+
+def busy(seconds: float) -> None:
+    """Use the CPU for a time, as work that does not wait."""
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        pass

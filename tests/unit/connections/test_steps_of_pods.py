@@ -14,17 +14,11 @@ from netutil.agent.limits.scheduler import SLICE_SECONDS
 
 from tests.support.grpcserver.admission import Rig, one_process_per_connection, peers_of, rig
 from tests.support.grpcserver.raw import RawClient, fields
-from tests.support.waiting import until
+from tests.support.waiting import busy, until
 
 _CALLS = 20
 _LIGHT, _HEAVY = "a" * 32, "b" * 32
 _PODS = tuple(f"{pod[:8]}-{pod[:4]}-{pod[:4]}-{pod[:4]}-{pod[:12]}" for pod in (_LIGHT, _HEAVY))
-
-
-def _busy(seconds: float) -> None:
-    end = perf_counter() + seconds
-    while perf_counter() < end:
-        pass
 
 
 class Woken:
@@ -43,7 +37,7 @@ class Woken:
         except OSError:
             pass
         self.went_on.append("heavy")
-        _busy(2 * SLICE_SECONDS)
+        busy(2 * SLICE_SECONDS)
         return request
 
 

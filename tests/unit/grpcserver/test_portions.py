@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from itertools import pairwise
 from typing import Any
 
@@ -14,7 +13,7 @@ from tests.support import http2
 from tests.support.grpcserver.policy import OpenPolicy, Work
 from tests.support.grpcserver.raw import Bench, RawClient, fields, serving
 from tests.support.http2 import message
-from tests.support.waiting import until
+from tests.support.waiting import busy, until
 
 _LONG_SECONDS = 0.002
 REQUESTS = (1, 3, 5, 7)
@@ -51,9 +50,7 @@ async def asked_at_once(bench: Bench, began: list[int], seconds: float) -> RawCl
 
     def handle(request: bytes, _: Any) -> bytes:
         began.append(len(began))
-        until = time.perf_counter() + seconds
-        while time.perf_counter() < until:
-            pass
+        busy(seconds)
         return request
 
     handlers: dict[str, Any] = {"Answer": grpc.unary_unary_rpc_method_handler(handle)}

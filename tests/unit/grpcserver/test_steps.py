@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import time
 import weakref
 from collections.abc import Awaitable, Callable, Generator
 from contextvars import ContextVar
@@ -17,7 +16,7 @@ from netutil.agent.grpcserver.steps import ResumedHandler
 from tests.support import http2
 from tests.support.grpcserver.policy import OpenPolicy, Work
 from tests.support.grpcserver.raw import Bench, RawClient, fields, serving
-from tests.support.waiting import until
+from tests.support.waiting import busy, until
 
 _STEP_SECONDS = 0.002
 _OF_THE_CALL: ContextVar[str] = ContextVar("_OF_THE_CALL", default="none")
@@ -109,9 +108,7 @@ async def test_each_step_has_a_turn_and_is_charged() -> None:
     async def handler(request: bytes, _: Any) -> bytes:
         for _ in range(3):
             await asyncio.sleep(0)
-            end = time.perf_counter() + _STEP_SECONDS
-            while time.perf_counter() < end:
-                pass
+            busy(_STEP_SECONDS)
         return request
 
     async with serving(policy=policy) as bench:

@@ -19,16 +19,11 @@ from netutil.agent.limits.scheduler import (
     FairScheduler,
 )
 
+from tests.support.waiting import busy
+
 SHARED = ""
 _USED_UP = 2 * SLICE_SECONDS
 _TIMEOUT_SECONDS = 20.0
-
-
-def busy(seconds: float) -> None:
-    """Use the loop's time."""
-    end = perf_counter() + seconds
-    while perf_counter() < end:
-        pass
 
 
 def use(account: Account, seconds: float) -> None:
