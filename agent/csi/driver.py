@@ -12,7 +12,7 @@ import queue
 import signal
 from collections.abc import Callable, Iterator
 from concurrent import futures
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 import grpc
@@ -50,9 +50,8 @@ def run(config: Config) -> int:
 
     Raises StartError if a socket cannot be bound.
     """
-    exit_codes: queue.SimpleQueue[int] = queue.SimpleQueue()
-    with _signals(exit_codes):
-        server = _server(config, lambda: exit_codes.put(1))
+    with _ending() as ending:
+        server = _server(config, lambda: ending.end(1))
         try:
             registration = _serve(server, config)
             _LOG.info(
@@ -62,7 +61,7 @@ def run(config: Config) -> int:
                 config.source,
                 config.node_name,
             )
-            code = exit_codes.get()
+            code = ending.wait()
             # First the registration: the kubelet then calls no more.
             _unregister(registration)
         finally:
@@ -130,16 +129,47 @@ def _unregister(registration: BoundSocket) -> None:
         _LOG.warning("csi: cannot remove %s: %s", registration.path, error.strerror)
 
 
+class _Ending:
+    """The exit code, once a thread or a signal has given one.
+
+    Its pipe is open for ever: threads of the server may outlive what waits.
+    """
+
+    def __init__(self) -> None:
+        self._codes: queue.SimpleQueue[int] = queue.SimpleQueue()
+        self._reader, self.writer = os.pipe()
+        os.set_blocking(self.writer, False)
+
+    def end(self, code: int) -> None:
+        """Have `wait` return this code, unless it has another one before."""
+        self._codes.put(code)
+        with suppress(BlockingIOError):  # full: it is readable
+            os.write(self.writer, b"\0")
+
+    def wait(self) -> int:
+        """Return the first code, once there is one.
+
+        A thread that is about to wait for a queue misses a signal that comes then. The kernel's
+        signal handler writes to the pipe (`signal.set_wakeup_fd`), so a read of it misses none.
+        """
+        while self._codes.empty():
+            os.read(self._reader, 1)
+        return self._codes.get()
+
+
 @contextmanager
-def _signals(exit_codes: queue.SimpleQueue[int]) -> Iterator[None]:
-    """Let SIGTERM and SIGINT end the driver within the block."""
+def _ending() -> Iterator[_Ending]:
+    """Let SIGTERM and SIGINT end the driver within the block, with 0."""
+    ending = _Ending()
 
     def end(_number: int, _frame: FrameType | None) -> None:
-        exit_codes.put(0)
+        ending.end(0)
 
+    woken = signal.set_wakeup_fd(ending.writer, warn_on_full_buffer=False)
     previous = [(number, signal.signal(number, end)) for number in (signal.SIGTERM, signal.SIGINT)]
     try:
-        yield
+        yield ending
     finally:
         for number, handler in previous:
             signal.signal(number, handler)
+        signal.set_wakeup_fd(woken)
