@@ -50,6 +50,8 @@ def attacked() -> Iterator[Bench]:
         "ping",
         "ping-ack",
         "calls",
+        "costly-calls",
+        "window-shrinks",
         "connect-and-die",
         "connect-ask-and-die",
         "fork-connect-and-die",
