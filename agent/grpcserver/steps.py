@@ -171,18 +171,12 @@ class ResumedHandler(Coroutine[Any, Any, None]):
             return self._turn()
         self._has_turn = False
         error, self._error = self._error, None
-        if error is not None:
-            try:
-                return self._thrown(error)
-            finally:
-                del error  # its traceback refers to this frame
-        began = perf_counter()
+        if error is None:
+            return self._step(self._coroutine.send, value)
         try:
-            return self._coroutine.send(value)
-        except asyncio.CancelledError:
-            raise StopIteration from None
+            return self._step(self._coroutine.throw, *error)
         finally:
-            self._steps.resumed(perf_counter() - began)
+            del error  # its traceback refers to this frame
 
     def throw(self, *error: Any) -> Any:
         """Raise in the coroutine, in the order of the steps where that does not cancel it.
@@ -204,7 +198,7 @@ class ResumedHandler(Coroutine[Any, Any, None]):
             return self._turn()
         self._has_turn = False
         try:
-            return self._thrown(error)
+            return self._step(self._coroutine.throw, *error)
         finally:
             del error  # its traceback refers to this frame
 
@@ -220,15 +214,15 @@ class ResumedHandler(Coroutine[Any, Any, None]):
         self._has_turn = True
         return Turn(self._loop, self._steps)
 
-    def _thrown(self, error: tuple[Any, ...]) -> Any:
+    def _step(self, resume: Callable[..., Any], *arguments: Any) -> Any:
         began = perf_counter()
         try:
-            return self._coroutine.throw(*error)
+            return resume(*arguments)
         except asyncio.CancelledError:
             raise StopIteration from None
         finally:
             self._steps.resumed(perf_counter() - began)
-            del error
+            del arguments  # the traceback of an error among them refers to this frame
 
     def close(self) -> None:
         """Close the coroutine."""

@@ -81,6 +81,33 @@ async def asked(
     return client
 
 
+async def waits_once(request: bytes, _: Any) -> bytes:
+    await asyncio.sleep(0)
+    return request
+
+
+async def asked_in_vain(bench: Bench, ended: list[str]) -> RawClient:
+    """Ask; return when what the handler waits for has failed. `ended` is how its wait ends."""
+    began: list[bytes] = []
+    failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    async def handler(request: bytes, _: Any) -> bytes:
+        began.append(request)
+        try:
+            await asyncio.shield(failed)
+        except asyncio.CancelledError as error:
+            ended.append(type(error).__name__)
+            raise
+        except OSError as error:
+            ended.append(str(error))
+        return request
+
+    client = await asked(bench, handler)
+    await until(lambda: began)
+    failed.set_exception(OSError("the read has failed"))
+    return client
+
+
 async def test_a_woken_handler_goes_on_when_it_may_and_not_before() -> None:
     policy, gate, went_on = Turns(), asyncio.Event(), []
 
@@ -124,12 +151,8 @@ async def test_the_answer_of_a_turn_is_sent_within_it() -> None:
     """So the time that this takes is the pod's, and a part of the piece of work."""
     policy = Turns()
 
-    async def handler(request: bytes, _: Any) -> bytes:
-        await asyncio.sleep(0)
-        return request
-
     async with serving(policy=policy) as bench:
-        client = await asked(bench, handler)
+        client = await asked(bench, waits_once)
         work = await policy.due()
         (connection,) = bench.server.connections
         out, sent = await run_outside_of_tasks(
@@ -141,22 +164,10 @@ async def test_the_answer_of_a_turn_is_sent_within_it() -> None:
 
 
 async def test_a_step_that_begins_with_an_error_waits_too() -> None:
-    policy, ended = Turns(), []
-    began: list[bytes] = []
-    failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-    async def handler(request: bytes, _: Any) -> bytes:
-        began.append(request)
-        try:
-            await asyncio.shield(failed)
-        except OSError as error:
-            ended.append(str(error))
-        return request
-
+    policy = Turns()
+    ended: list[str] = []
     async with serving(policy=policy) as bench:
-        client = await asked(bench, handler)
-        await until(lambda: began)
-        failed.set_exception(OSError("the read has failed"))
+        client = await asked_in_vain(bench, ended)
         work = await policy.due()
         await asyncio.sleep(0.01)
         assert not ended
@@ -165,23 +176,10 @@ async def test_a_step_that_begins_with_an_error_waits_too() -> None:
 
 
 async def test_a_call_is_reset_while_its_error_waits() -> None:
-    policy, ended = Turns(), []
-    began: list[bytes] = []
-    failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-    async def handler(request: bytes, _: Any) -> bytes:
-        began.append(request)
-        try:
-            await asyncio.shield(failed)
-        except BaseException as error:
-            ended.append(type(error).__name__)
-            raise
-        return request
-
+    policy = Turns()
+    ended: list[str] = []
     async with serving(policy=policy) as bench:
-        client = await asked(bench, handler)
-        await until(lambda: began)
-        failed.set_exception(OSError("the read has failed"))
+        client = await asked_in_vain(bench, ended)
         await until(lambda: bool(policy.work))
         client.send(http2.rst_stream(1, 8))
         await until(lambda: bool(ended))
@@ -282,12 +280,8 @@ async def test_a_handler_keeps_nothing_of_its_first_wait() -> None:
 async def test_a_turn_that_comes_inside_a_task_follows_it() -> None:
     policy = Turns()
 
-    async def handler(request: bytes, _: Any) -> bytes:
-        await asyncio.sleep(0)
-        return request
-
     async with serving(policy=policy) as bench:
-        client = await asked(bench, handler)
+        client = await asked(bench, waits_once)
         (await policy.due())()
         assert (await client.answer(1))[0]["grpc-status"] == "0"
 
@@ -315,12 +309,8 @@ async def test_a_call_that_is_reset_in_the_queue_has_no_turn() -> None:
 async def test_a_deadline_ends_a_call_that_waits_for_a_step() -> None:
     policy = Turns()
 
-    async def handler(request: bytes, _: Any) -> bytes:
-        await asyncio.sleep(0)
-        return request
-
     async with serving(policy=policy) as bench:
-        client = await asked(bench, handler, grpc_timeout="30m")
+        client = await asked(bench, waits_once, grpc_timeout="30m")
         assert (await client.answer(1))[0]["grpc-status"] == "4"
         await until(lambda: policy.forgotten == 1)
 
