@@ -35,7 +35,14 @@ TOOLS = frozenset(
             "setuptools",
             "uv",
         ),
-        *("types-cachetools", "types-grpcio", "types-protobuf", "types-psutil", "types-pyyaml"),
+        *(
+            "types-cachetools",
+            "types-grpcio",
+            "types-protobuf",
+            "types-psutil",
+            "types-pyyaml",
+            "types-setuptools",
+        ),
     }
 )
 

@@ -3,8 +3,9 @@
 python -m scripts.requirements UV   UV is the command of uv
 
 requirements.txt has the agent and the command with all that they need; requirements-build.txt has
-the build backend. `pip install --require-hashes` takes both. uv resolves once for each
-architecture of the image. Both must give the same text: one file serves both.
+the build backend and mypyc, with the types that it reads. `pip install --require-hashes` takes
+both. uv resolves once for each architecture of the image. Both must give the same text: one file
+serves both.
 """
 
 from __future__ import annotations
@@ -53,7 +54,8 @@ def main(arguments: Sequence[str]) -> int:
     extras = ("--extra", "agent", "--extra", "cli", "--constraint", "constraints.txt")
     try:
         runtime = requirements(uv, ["setup.cfg", *extras])
-        backend = requirements(uv, ["-"], "setuptools>=77\n")
+        pins = ["-", "--constraint", "constraints.txt"]
+        backend = requirements(uv, pins, "setuptools>=77\nmypy>=2.4\ntypes-grpcio\n")
     except subprocess.CalledProcessError as error:
         print(error.stderr, file=sys.stderr)
         return 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -26,3 +27,10 @@ def lab() -> Iterator[Lab]:
         pytest.skip("needs root: real namespaces and cgroups")
     with Lab() as made:
         yield made
+
+
+@pytest.fixture(autouse=True)
+def no_error_left() -> Iterator[None]:
+    """No error is the thread's after a test: code that mypyc compiled can leave one behind."""
+    yield
+    assert sys.exc_info() == (None, None, None)

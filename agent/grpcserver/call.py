@@ -11,13 +11,13 @@ import asyncio
 import contextvars
 import inspect
 import logging
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass, field
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, NoReturn
 
 import grpc
-from netutil.agent.grpcserver import framing
+from netutil.agent.grpcserver import framing, streams
 from netutil.agent.grpcserver.frames import ErrorCode
 from netutil.agent.grpcserver.headers import Field, Request, encode_block
 from netutil.agent.grpcserver.http2 import REQUEST_COST, Stream
@@ -167,7 +167,8 @@ class Call(grpc.aio.ServicerContext[Any, Any]):
     _sent_callbacks: tuple[Callable[[], None], ...] = ()
     is_admitted = False
     """The policy counts it. Set by the connection, which asks."""
-    _handler_ended = _stream_closed = False
+    _handler_ended = False
+    _stream_closed = False
     _over = False
     """The stream has its trailers, or was reset: nothing is sent any more."""
     _cancelled = False
@@ -340,8 +341,8 @@ class Call(grpc.aio.ServicerContext[Any, Any]):
             return framing.inflate(
                 body, encoding, self.connection.config.messages.max_request_bytes
             )
-        except framing.TooLargeError as error:
-            raise _RequestError(self._too_large()) from error
+        except framing.TooLargeError as too_large:
+            raise _RequestError(self._too_large()) from too_large
         except framing.InflateError as error:
             text = f"The call's message is not {encoding}."
             raise _RequestError(Status(grpc.StatusCode.INTERNAL, text)) from error
@@ -444,7 +445,7 @@ class Call(grpc.aio.ServicerContext[Any, Any]):
     async def _run_streaming(self) -> None:
         method = self._method
         if method.request_streaming:
-            asked: Any = self._requests()
+            asked: Any = streams.requests(self)
         else:
             asked = self._deserialize(self._messages.pop(0))
         found = method.behavior(asked, self)
@@ -452,22 +453,12 @@ class Call(grpc.aio.ServicerContext[Any, Any]):
             await self._run_unary(found if inspect.isawaitable(found) else _returned(found))
             return
         if hasattr(found, "__aiter__"):
-            await self._write_all(found)
+            await streams.write_all(self, found)
         elif inspect.isawaitable(found):
             await found
         else:
             raise TypeError(f"a streaming handler returned {type(found).__name__}")
         self.end(Status(self._code or grpc.StatusCode.OK, self._details, self._trailing))
-
-    async def _write_all(self, messages: Any) -> None:
-        try:
-            async for message in messages:
-                await self.write(message)
-        finally:
-            # A generator is closed here and now, not once it is collected, in a task of its own.
-            close = getattr(messages, "aclose", None)
-            if close is not None:
-                await close()
 
     def _respond(self, answer: Any) -> None:
         is_encoded = type(answer) is framing.EncodedMessage
@@ -523,13 +514,6 @@ class Call(grpc.aio.ServicerContext[Any, Any]):
         except Exception as error:
             text = "The call's message is not what the method takes."
             raise _RequestError(Status(grpc.StatusCode.INTERNAL, text)) from error
-
-    async def _requests(self) -> AsyncIterator[Any]:
-        while True:
-            message = await self.read()
-            if message is grpc.aio.EOF:
-                return
-            yield message
 
     # How it ends
 

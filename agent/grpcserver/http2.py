@@ -12,7 +12,7 @@ import functools
 import math
 import struct
 from collections import OrderedDict
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from netutil.agent.grpcserver import frames
 from netutil.agent.grpcserver.config import ServerConfig
@@ -103,6 +103,9 @@ class Http2Connection:
 
     `closing` is set once the connection is to be closed as soon as `out` is sent.
     """
+
+    __deletable__: ClassVar[list[str]] = ["_events"]
+    """For mypyc: the attributes that a `del` may name."""
 
     def __init__(
         self, config: ServerConfig, events: Events, first_blocks: FirstBlocks | None = None
@@ -454,8 +457,8 @@ class Http2Connection:
             request = decoder.request(block)
         except BlockError as error:
             raise _ConnectionError(ErrorCode.COMPRESSION_ERROR, str(error)) from error
-        except BlockTooCostlyError as error:
-            raise _ConnectionError(ErrorCode.ENHANCE_YOUR_CALM, str(error)) from error
+        except BlockTooCostlyError as costly:
+            raise _ConnectionError(ErrorCode.ENHANCE_YOUR_CALM, str(costly)) from costly
         finally:
             decoded = (decoder.work - work) // _WORK_PER_COST
             self.cost += decoded

@@ -43,7 +43,18 @@ def test_the_image_has_all_that_its_extras_declare() -> None:
     declared = declarations((ROOT / "setup.cfg").read_text(encoding="utf-8"))
     needed = declared[PLAIN] | declared["agent"] | declared["cli"]
     assert needed <= pins("requirements.txt").keys(), "run make requirements"
-    assert pins("requirements-build.txt").keys() == {"setuptools"}
+
+
+def test_the_tools_that_build_the_image_are_removed() -> None:
+    built = pins("requirements-build.txt")
+    assert {"setuptools", "mypy", "types-grpcio"} <= built.keys()
+    tested = pins("constraints.txt") | {"setuptools": built["setuptools"]}  # pip's, not pinned
+    assert built.items() <= tested.items(), "run make requirements"
+    dockerfile = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+    hashes = " \\\n    --hash=sha256:0\n"
+    text = "# Head.\n" + "".join(f"{name}=={pin}{hashes}" for name, pin in built.items())
+    left = re.findall(r"^(\S+)==", sbom.kept(text, dockerfile), re.MULTILINE)
+    assert set(left) <= pins("requirements.txt").keys()
 
 
 @pytest.mark.parametrize("name", ["requirements.txt", "requirements-build.txt"])

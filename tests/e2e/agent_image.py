@@ -1,7 +1,8 @@
 """The agent's image, made by the Dockerfile's own steps without an engine.
 
-The Dockerfile's base, python:slim, is on a registry; it is replaced by a root file system
-of Debian's packages with what the Dockerfile expects of it: `python` and pip in /usr/local.
+The Dockerfile's bases, python and python:slim, are on a registry; they are replaced by root file
+systems of Debian's packages with what the Dockerfile expects of them: `python` and pip in
+/usr/local, and in the first, of which nothing else is shipped, a C compiler.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ import shutil
 import subprocess
 import tempfile
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from functools import partial
 from pathlib import Path
 
 from tests.e2e.images import archive
@@ -26,7 +28,10 @@ from tests.support.repository import ROOT
 AGENT_IMAGE = "ghcr.io/example/netutil:0.1.0"  # the manifests' own
 PACKAGES = ("mmdebstrap", "arch-test")
 _SUITE = "bookworm"
-_CONTENT = ("python3", "python3-venv")
+_CONTENT = {
+    "${PYTHON_BUILD_IMAGE}": ("python3", "python3-venv", "gcc", "python3-dev"),
+    "${PYTHON_IMAGE}": ("python3", "python3-venv"),
+}
 _UNUSED = ("doc", "man", "locale", "info")
 _MAX_KEPT = 3
 _SHARED_FILES = ("/etc/resolv.conf", "/etc/hosts", "/etc/pip.conf")
@@ -34,9 +39,13 @@ _SHARED_FILES = ("/etc/resolv.conf", "/etc/hosts", "/etc/pip.conf")
 
 def agent_image() -> Path:
     """Return the archive of the image of this tree; one made before if nothing of it changed."""
-    base = kept(f"images/base-{_key([ROOT / 'tests/e2e/agent_image.py'])}.tar", _make_base)
-    sources = [ROOT / "Dockerfile", *(ROOT / name for name in _copied()), base]
-    path = kept(f"images/agent-{_key(sources)}.tar", lambda fresh: _make(fresh, base))
+    key = _key([ROOT / "tests/e2e/agent_image.py"])
+    bases = {
+        base: kept(f"images/base-{key}-{number}.tar", partial(_make_base, content=content))
+        for number, (base, content) in enumerate(_CONTENT.items())
+    }
+    sources = [ROOT / "Dockerfile", *(ROOT / name for name in _copied()), *bases.values()]
+    path = kept(f"images/agent-{_key(sources)}.tar", lambda fresh: _make(fresh, bases))
     keep_newest(path, "agent-*.tar", _MAX_KEPT)
     return path
 
@@ -56,13 +65,13 @@ def _key(paths: Iterable[Path]) -> str:
     return digest.hexdigest()[:16]
 
 
-def _make_base(target: Path) -> None:
+def _make_base(target: Path, content: tuple[str, ...]) -> None:
     ensure_installed(*PACKAGES)
     with tempfile.TemporaryDirectory(prefix="netutil-base-", dir=target.parent) as name:
         root = Path(name, "root")
         subprocess.run(
             [
-                *("mmdebstrap", "--quiet", "--variant=minbase", f"--include={','.join(_CONTENT)}"),
+                *("mmdebstrap", "--quiet", "--variant=minbase", f"--include={','.join(content)}"),
                 *(f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in _UNUSED),
                 *(_SUITE, str(root), debian_mirror(_SUITE)),
             ],
@@ -79,14 +88,14 @@ def _make_base(target: Path) -> None:
         _pack(root, target)
 
 
-def _make(target: Path, base: Path) -> None:
-    """Run the Dockerfile: each stage in a copy of the base."""
+def _make(target: Path, bases: Mapping[str, Path]) -> None:
+    """Run the Dockerfile: each stage in a copy of its base."""
     with tempfile.TemporaryDirectory(prefix="netutil-image-", dir=target.parent) as name:
         roots: dict[str, Path] = {}
         for stage in stages():
             roots[stage.name] = root = Path(name, stage.name)
             root.mkdir()
-            _unpack(base, root)
+            _unpack(bases[stage.base], root)
             _run_stage(stage, root, roots)
         shipped = stages()[-1]
         packed = Path(name, "layer.tar")

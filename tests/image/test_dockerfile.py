@@ -15,7 +15,7 @@ from tests.support.dockerfile import instructions, stage, stages, version
 from tests.support.repository import ROOT
 
 BASE_IMAGE = re.compile(
-    r"docker\.io/library/python:3\.11\.\d+-slim-bookworm(@sha256:[0-9a-f]{64})?"
+    r"docker\.io/library/python:(3\.11\.\d+)(-slim)?-bookworm(@sha256:[0-9a-f]{64})?"
 )
 
 
@@ -37,12 +37,14 @@ def test_a_stage_builds_and_another_is_shipped() -> None:
     assert [each.name for each in stages()] == ["build", "agent"]
 
 
-def test_both_stages_stand_on_one_base_pinned_by_exact_tag() -> None:
-    assert {each.base for each in stages()} == {"${PYTHON_IMAGE}"}
-    first, rest = instructions()[0]
-    name, _, image = rest.partition("=")
-    assert (first, name) == ("ARG", "PYTHON_IMAGE")
-    assert BASE_IMAGE.fullmatch(image)
+def test_both_stages_have_one_python_pinned_by_exact_tag() -> None:
+    assert [each.base for each in stages()] == ["${PYTHON_BUILD_IMAGE}", "${PYTHON_IMAGE}"]
+    images = dict(rest.split("=", 1) for name, rest in instructions()[:2] if name == "ARG")
+    build, shipped = (
+        BASE_IMAGE.fullmatch(images[name]) for name in ("PYTHON_BUILD_IMAGE", "PYTHON_IMAGE")
+    )
+    assert build and shipped and build[1] == shipped[1]
+    assert shipped[2] == "-slim"
 
 
 def test_nothing_is_fetched_but_packages() -> None:

@@ -18,7 +18,8 @@ from pathlib import Path
 from tests.support.lab.launch import Launch
 from tests.support.lab.processes import LabProcess, Processes, entries, wait_exited
 
-COMMAND = (sys.executable, "-m", "netutil.agent")
+COMMAND = (sys.executable, "-OO", "-m", "netutil.agent")
+"""As the image runs it (PYTHONOPTIMIZE in the Dockerfile): without docstrings in memory."""
 _WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
 _COUNT = 1_000
 _FIRST_PORT = 12_000 + _COUNT * (_WORKER % 20)

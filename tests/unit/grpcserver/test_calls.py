@@ -540,6 +540,7 @@ async def test_a_new_connection_that_waits_is_not_read() -> None:
         client.writer.transport.abort()
 
 
+@pytest.mark.interpreted
 async def test_an_unexpected_error_after_a_wait_ends_the_connection(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -41,6 +41,7 @@ async def opened(bench: Bench) -> tuple[RawClient, Connection]:
     return client, connection
 
 
+@pytest.mark.interpreted
 @pytest.mark.parametrize("method", ["taken", "resume"])
 async def test_a_failed_send_is_logged_and_ends_its_connection_only(
     method: str, monkeypatch: pytest.MonkeyPatch
@@ -63,6 +64,7 @@ async def test_a_failed_send_is_logged_and_ends_its_connection_only(
         assert errors == ["a bug"]
 
 
+@pytest.mark.interpreted
 async def test_an_error_at_a_deadline_ends_its_connection_only(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -78,6 +80,7 @@ async def test_an_error_at_a_deadline_ends_its_connection_only(
         assert errors == ["a bug"]
 
 
+@pytest.mark.interpreted
 async def test_an_error_at_the_end_of_an_age_ends_the_connection(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -94,6 +97,7 @@ async def test_an_error_at_the_end_of_an_age_ends_the_connection(
         assert errors == ["a bug"]
 
 
+@pytest.mark.interpreted
 async def test_one_failed_connection_does_not_prevent_the_shutdown(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -122,6 +126,7 @@ async def test_one_failed_callback_does_not_prevent_the_others() -> None:
         assert errors == ["a bug"]
 
 
+@pytest.mark.interpreted
 async def test_a_call_that_ignores_its_cancel_keeps_no_connection(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -1,0 +1,79 @@
+"""Finds in the modules that mypyc compiles what it translates to something else.
+
+python -m scripts.compiled   prints each place, and ends with 1 if there is one
+
+`compiled` in setup.cfg names the modules. Each rule is a fault of mypyc 2.4 that a test has met:
+
+- The name of an `except ... as` has one type in the whole function: a second `except` with the same
+  name and another class raises TypeError when it catches.
+- An `await` in an `except` or a `finally` leaves the error behind as the thread's, for ever: it and
+  its frames are never freed, and each later error refers to it.
+"""
+
+from __future__ import annotations
+
+import ast
+import configparser
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+_Function = ast.FunctionDef | ast.AsyncFunctionDef
+_WAITS = (ast.Await, ast.AsyncFor, ast.AsyncWith, ast.Yield, ast.YieldFrom)
+
+
+def modules() -> list[Path]:
+    """Return the files of the modules that are compiled."""
+    settings = configparser.ConfigParser()
+    settings.read(ROOT / "setup.cfg", encoding="utf-8")
+    names = settings["netutil:compiled"]["modules"].split()
+    return [ROOT / f"{name.removeprefix('netutil.').replace('.', '/')}.py" for name in names]
+
+
+def faults(source: str) -> list[tuple[int, str]]:
+    """Return the line and the words of each fault of a module."""
+    functions = [node for node in ast.walk(ast.parse(source)) if isinstance(node, _Function)]
+    found = {fault for one in functions for fault in (*_names(one), *_waits(one))}
+    return sorted(found)
+
+
+def _names(function: _Function) -> Iterator[tuple[int, str]]:
+    first: dict[str, str] = {}
+    for node in _own(function):
+        if isinstance(node, ast.ExceptHandler) and node.name and node.type is not None:
+            caught = ast.unparse(node.type)
+            if first.setdefault(node.name, caught) != caught:
+                yield node.lineno, f"{node.name} is {first[node.name]} before, and {caught} here"
+
+
+def _waits(function: _Function) -> Iterator[tuple[int, str]]:
+    for node in _own(function):
+        if isinstance(node, ast.Try):
+            for part in (*node.handlers, *node.finalbody):
+                for inner in (part, *_own(part)):
+                    if isinstance(inner, _WAITS):
+                        yield inner.lineno, "waits in an except or a finally"
+
+
+def _own(node: ast.AST) -> Iterator[ast.AST]:
+    """Return what is below a node, without the functions in it."""
+    for child in ast.iter_child_nodes(node):
+        if not isinstance(child, _Function | ast.Lambda):
+            yield child
+            yield from _own(child)
+
+
+def main() -> int:
+    """Print the faults; return 1 if there are some."""
+    found = [
+        f"{path.relative_to(ROOT)}:{line}: {words}"
+        for path in modules()
+        for line, words in faults(path.read_text(encoding="utf-8"))
+    ]
+    print("\n".join(found) or "no fault in what mypyc compiles")
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
