@@ -31,9 +31,7 @@ def extensions() -> list[Extension]:
     with _tree(dict(line.split(" = ") for line in _lines(settings["options"]["package_dir"]))):
         # Larger code is no faster here, and stays in memory.
         options = [f"--config-file={_ROOT / 'setup.cfg'}", *files]
-        found = mypycify(
-            options, opt_level="s", target_dir=str(_MADE), group_name="netutil_agent"
-        )
+        found = mypycify(options, opt_level="s", target_dir=str(_MADE), group_name="netutil_agent")
     for one in found:
         one.extra_link_args.append("-s")
     return [one for one in found if isinstance(one, Extension)]
