@@ -20,7 +20,7 @@ from tests.support.lab import Lab, LabContainer, LabPod
 
 TREE = Path(__file__).parent.parent
 ENV = {
-    "PYTHONPATH": f"{TREE}:{TREE / 'build' / 'tree'}",
+    "PYTHONPATH": os.environ.get("PYTHONPATH", str(TREE)),
     "PATH": os.environ["PATH"],
 }
 """Of a Python process in a pod."""
@@ -89,7 +89,7 @@ def ask_each_method(
 @contextmanager
 def server(socket: Path, command: Sequence[str]) -> Iterator[subprocess.Popen[bytes]]:
     """Run a server on the host that listens at a new socket, until the end of the block."""
-    process = subprocess.Popen([sys.executable, "-m", *command], env=os.environ | ENV)
+    process = subprocess.Popen([sys.executable, "-OO", "-m", *command], env=os.environ | ENV)
     try:
         wait_for_socket(socket)
         yield process
