@@ -9,7 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import psutil
-from netutil.agent.grpcserver import http2
+from netutil.agent.observability.build_info import read_build_info
 
 _PACKAGES = ("grpcio", "protobuf", "msgspec")
 
@@ -26,12 +26,11 @@ def description() -> dict[str, str]:
         ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False
     ).stdout.strip()
     packages = ", ".join(f"{name} {version(name)}" for name in _PACKAGES)
-    is_compiled = not str(http2.__file__).endswith(".py")
     return {
         "machine": f"{psutil.cpu_count()} CPUs ({cpu}), {memory} GiB",
         "kernel": f"{platform.system()} {platform.release()}",
         "versions": f"Python {platform.python_version()}, {packages}",
-        "gRPC server": "compiled, as in the image" if is_compiled else "interpreted",
+        "gRPC server": read_build_info().server,
         "commit": commit or "unknown",
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "load at the start": f"{psutil.getloadavg()[0]:.1f}",

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib.machinery import EXTENSION_SUFFIXES
 from importlib.metadata import version
+from pathlib import Path
 from platform import python_version
 
 _DISTRIBUTION = "kube-netutil"
+_SERVER = Path(__file__).parents[1] / "grpcserver"
 
 
 @dataclass(frozen=True, slots=True)
 class BuildInfo:
     """Versions as their distributions state them.
 
-    `hpack` belongs to the agent's gRPC server, `protobuf` encodes the answers.
+    `hpack` belongs to the agent's gRPC server, `protobuf` encodes the answers. `server` is
+    "compiled" where the gRPC server is machine code, as in the image, else "interpreted".
     """
 
     version: str
@@ -21,12 +25,13 @@ class BuildInfo:
     grpcio: str
     hpack: str
     protobuf: str
+    server: str
 
     def __str__(self) -> str:
         """Return the text of `netutil-agent --version` after the name of the command."""
         return (
             f"{self.version} (Python {self.python}, grpcio {self.grpcio}, hpack {self.hpack},"
-            f" protobuf {self.protobuf})"
+            f" protobuf {self.protobuf}, {self.server})"
         )
 
 
@@ -41,4 +46,13 @@ def read_build_info() -> BuildInfo:
         grpcio=version("grpcio"),
         hpack=version("hpack"),
         protobuf=version("protobuf"),
+        server="compiled" if is_compiled(_SERVER) else "interpreted",
     )
+
+
+def is_compiled(server: Path) -> bool:
+    """Return whether Python loads machine code for the gRPC server of a directory.
+
+    It does so where there is some: an extension module precedes a source of the same name.
+    """
+    return any((server / f"http2{suffix}").exists() for suffix in EXTENSION_SUFFIXES)

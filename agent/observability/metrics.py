@@ -157,8 +157,9 @@ class Metrics:
         )
         self._build = Gauge(
             "netutil_build_info",
-            "Always 1, with the versions of the agent, of Python and of grpcio.",
-            ("version", "python", "grpcio"),
+            "Always 1, with the versions of the agent, of Python and of grpcio; and whether the"
+            " gRPC server is compiled or interpreted.",
+            ("version", "python", "grpcio", "server"),
             registry=self.registry,
         )
         ProcessCollector(registry=self.registry)
@@ -182,8 +183,8 @@ class Metrics:
         self._suppressed.inc()
 
     def set_build_info(self, build: BuildInfo) -> None:
-        """Show the versions of the agent, of Python and of grpcio."""
-        self._build.labels(build.version, build.python, build.grpcio).set(1)
+        """Show the versions of the agent, of Python and of grpcio, and how the server runs."""
+        self._build.labels(build.version, build.python, build.grpcio, build.server).set(1)
 
     def set_limits(self, limits: Mapping[str, float]) -> None:
         """Show limits, by name."""

@@ -111,6 +111,7 @@ class TestBuildStage:
         files = run(venv, "python", "-c", code, *modules).splitlines()
         assert len(files) == len(modules) > 1
         assert all(file.endswith(".so") for file in files)
+        assert run(venv, "netutil-agent", "--version").endswith(", compiled)\n")
 
     def test_the_api_and_the_types_are_in_it(self, venv: Path) -> None:
         (packages,) = venv.glob("lib/python3*/site-packages/netutil")

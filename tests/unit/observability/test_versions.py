@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from importlib.machinery import EXTENSION_SUFFIXES
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -12,8 +13,9 @@ import pytest
 from netutil.agent import __main__ as command
 from netutil.agent import config
 from netutil.agent.admin import checks
+from netutil.agent.grpcserver import http2
 from netutil.agent.observability import build_info
-from netutil.agent.observability.build_info import read_build_info
+from netutil.agent.observability.build_info import is_compiled, read_build_info
 from netutil.agent.observability.metrics import Metrics
 from netutil.client.cli.main import main as netutil
 
@@ -25,7 +27,7 @@ def test_the_agent_prints_its_versions(capsys: pytest.CaptureFixture[str]) -> No
         config.parse(["--version"], {})
     assert stop.value.code == 0
     printed = capsys.readouterr().out
-    assert re.fullmatch(rf"netutil-agent {TEXT}, hpack [0-9.]+, protobuf [0-9.]+\)\n", printed)
+    assert re.fullmatch(rf"netutil-agent {TEXT}, hpack [0-9.]+, protobuf [0-9.]+, \w+\)\n", printed)
 
 
 def test_the_client_prints_its_versions(capsys: pytest.CaptureFixture[str]) -> None:
@@ -82,4 +84,12 @@ def test_the_metric_has_the_versions_as_labels() -> None:
     metrics, build = Metrics(), read_build_info()
     metrics.set_build_info(build)
     labels = {"version": build.version, "python": build.python, "grpcio": build.grpcio}
+    labels["server"] = "compiled" if http2.__file__.endswith(".so") else "interpreted"
     assert metrics.registry.get_sample_value("netutil_build_info", labels) == 1
+
+
+def test_a_server_is_compiled_where_python_loads_machine_code(tmp_path: Path) -> None:
+    (tmp_path / "http2.py").touch()
+    assert not is_compiled(tmp_path)
+    (tmp_path / f"http2{EXTENSION_SUFFIXES[0]}").touch()
+    assert is_compiled(tmp_path)
