@@ -46,14 +46,16 @@ demo: venv  ## two "pods" on this machine ask one agent who they are (needs root
 
 test: venv lint $(COMPILED)/.installed  ## lint, types, import contract, and all tests
 	$(BIN)/python -m pytest -m 'not alone and not packages'
-	$(PYTHON_COMPILED) -m pytest -m alone -n 0 tests/performance
+	$(BIN)/python -m pytest -m 'alone and interpreted' -n 0 tests/performance
+	$(PYTHON_COMPILED) -m pytest -m 'alone and not interpreted' -n 0 tests/performance
 
 test-compiled: venv $(COMPILED)/.installed  ## the tests of the gRPC server and its limits, as the image has them compiled
 	$(PYTHON_COMPILED) -m pytest -m 'not alone and not interpreted' $(OF_COMPILED)
 
 test-again: venv $(COMPILED)/.installed  ## the tests that failed last, alone: a fault fails again, an effect of load does not
 	$(BIN)/python -m pytest -n 0 --last-failed --last-failed-no-failures none
-	$(PYTHON_COMPILED) -m pytest -m alone -n 0 tests/performance
+	$(BIN)/python -m pytest -m 'alone and interpreted' -n 0 tests/performance
+	$(PYTHON_COMPILED) -m pytest -m 'alone and not interpreted' -n 0 tests/performance
 
 coverage: venv  ## which lines and branches the tests run, those of the agents that they start too
 	$(BIN)/python -m pytest -m 'not alone and not packages' --cov --cov-report=term-missing:skip-covered

@@ -47,6 +47,7 @@ _OF_GET_ALL = (
 
 
 @pytest.mark.alone
+@pytest.mark.interpreted
 @pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler: what asks is in C")
 def test_the_way_of_a_call_is_short() -> None:
     with traced() as agent:

@@ -85,3 +85,18 @@ def open_descriptors() -> int:
     """Return how many are open, without the garbage of the tests before, which may go any time."""
     gc.collect()
     return psutil.Process().num_fds()
+
+
+def open_epolls() -> int:
+    """Return how many descriptors of epoll(7) are open: gRPC's threads close others at any time."""
+    gc.collect()
+    links = (link(f"/proc/self/fd/{name}") for name in os.listdir("/proc/self/fd"))
+    return list(links).count("anon_inode:[eventpoll]")
+
+
+def link(path: str) -> str:
+    """Return where a link leads, "" if there is none any more."""
+    try:
+        return os.readlink(path)
+    except FileNotFoundError:
+        return ""

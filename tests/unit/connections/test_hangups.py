@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import AsyncIterator, Callable
+from contextlib import ExitStack
 from functools import partial
-from itertools import pairwise
+from itertools import chain, pairwise
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from netutil.agent.grpcserver.poller import ENDED, READABLE, Poller, peer_closed
 
 from tests.support.grpcserver.admission import POD_KEY, Rig, call_result, rig
 from tests.support.grpcserver.raw import RawClient
-from tests.support.processes import open_descriptors
+from tests.support.processes import open_epolls
 from tests.support.waiting import until
 
 _MANY = 64
@@ -256,13 +257,12 @@ def test_a_hang_up_is_known_without_a_read() -> None:
 
 
 async def test_a_poller_holds_one_descriptor() -> None:
-    before = open_descriptors()
-    poller = Poller(asyncio.get_running_loop())
-    pairs = [socket.socketpair() for _ in range(8)]
-    for one, _ in pairs:
-        poller.add(one.fileno(), 0, lambda _: None)
-    assert open_descriptors() == before + 16 + 1
-    poller.close()
-    for pair in pairs:
-        for one in pair:
-            one.close()
+    before = open_epolls()
+    with ExitStack() as opened:
+        poller = Poller(asyncio.get_running_loop())
+        opened.callback(poller.close)
+        for one in chain.from_iterable(socket.socketpair() for _ in range(8)):
+            opened.enter_context(one)
+            poller.add(one.fileno(), 0, lambda _: None)
+        assert open_epolls() == before + 1
+    assert open_epolls() == before
