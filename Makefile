@@ -37,7 +37,7 @@ venv: $(VENV)/.installed  ## make the virtual environment that every other targe
 
 $(VENV)/.installed: setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt \
+	NETUTIL_COMPILE= $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt \
 	  --editable '.[agent,cli,dev]'
 	@touch $@
 
@@ -121,7 +121,8 @@ lint: venv $(TREE)  ## ruff, mypy --strict, generated sync client, declared depe
 	$(BIN)/python -m scripts.compiled
 	PYTHONPATH=$(TREE) $(BIN)/lint-imports --config setup.cfg
 
-$(COMPILED)/.installed: $(VENV)/.installed setup.py setup.cfg $(shell git ls-files agent client proto '*.py')
+$(COMPILED)/.installed: $(VENV)/.installed setup.py setup.cfg \
+    $(shell find agent client proto -name '*.py' -o -name '*.pyi' -o -name '*.proto')
 	@rm -rf $(COMPILED) build/lib* build/temp* build/bdist*
 	NETUTIL_COMPILE=1 $(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation \
 	  --target $(COMPILED) .

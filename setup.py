@@ -9,6 +9,7 @@ from __future__ import annotations
 import configparser
 import contextlib
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,6 +23,9 @@ def extensions() -> list[Extension]:
     """Return the modules to compile; none unless the environment asks for them."""
     if os.environ.get("NETUTIL_COMPILE") != "1":
         return []
+    if {"develop", "editable_wheel"} & set(sys.argv):
+        # They would lie beside the sources, and be imported in their place from then on.
+        sys.exit("NETUTIL_COMPILE=1 is not for an editable installation")
     from mypyc.build import mypycify  # noqa: PLC0415 - only where something is compiled
 
     settings = configparser.ConfigParser()

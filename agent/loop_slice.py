@@ -27,14 +27,19 @@ _LIBC = ctypes.CDLL(None, use_errno=True)
 def shorten_slice() -> str:
     """Give the calling thread the shortest slice; return why it has the usual one, "" if not.
 
-    Its nice value stays. A thread with a policy of its own, as of real time, is left alone.
+    A thread with a policy of its own, as of real time, or a negative nice value is left alone: the
+    threads that it starts would not have them.
     """
     number = _SYSTEM_CALLS.get(platform.machine())
     if number is None:
         return f"unknown machine {platform.machine()}"
-    if os.sched_getscheduler(0) & ~os.SCHED_RESET_ON_FORK != os.SCHED_OTHER:
-        return "the thread has a scheduling policy of its own"
-    nice = os.getpriority(os.PRIO_PROCESS, 0)
+    try:
+        policy = os.sched_getscheduler(0) & ~os.SCHED_RESET_ON_FORK
+        nice = os.getpriority(os.PRIO_PROCESS, 0)
+    except OSError as error:  # a seccomp profile; musl has no sched_getscheduler
+        return f"sched_getscheduler(2), getpriority(2): {error.strerror}"
+    if policy != os.SCHED_OTHER or nice < 0:
+        return "the thread has a scheduling policy or a negative nice value of its own"
     attributes = _ATTRIBUTES.pack(
         _ATTRIBUTES.size, os.SCHED_OTHER, _RESET_ON_FORK, nice, 0, SLICE_NANOSECONDS, 0, 0
     )

@@ -7,7 +7,8 @@ python -m scripts.compiled   prints each place, and ends with 1 if there is one
 - The name of an `except ... as` has one type in the whole function: a second `except` with the same
   name and another class raises TypeError when it catches.
 - An `await` in an `except` or a `finally` leaves the error behind as the thread's, for ever: it and
-  its frames are never freed, and each later error refers to it.
+  its frames are never freed, and each later error refers to it. `async with` has such an `await`.
+- The `finally` of a generator that is dropped at a `yield` never runs.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 _Function = ast.FunctionDef | ast.AsyncFunctionDef
+_WAITS_LATE = "waits in an except or a finally"
 _WAITS = (ast.Await, ast.AsyncFor, ast.AsyncWith, ast.Yield, ast.YieldFrom)
 
 
@@ -49,11 +51,19 @@ def _names(function: _Function) -> Iterator[tuple[int, str]]:
 
 def _waits(function: _Function) -> Iterator[tuple[int, str]]:
     for node in _own(function):
-        if isinstance(node, ast.Try):
+        if isinstance(node, ast.AsyncWith):
+            yield node.lineno, _WAITS_LATE
+        if isinstance(node, ast.Try | ast.TryStar):
             for part in (*node.handlers, *node.finalbody):
                 for inner in (part, *_own(part)):
                     if isinstance(inner, _WAITS):
-                        yield inner.lineno, "waits in an except or a finally"
+                        yield inner.lineno, _WAITS_LATE
+        if isinstance(node, ast.With) or (
+            isinstance(node, ast.Try | ast.TryStar) and node.finalbody
+        ):
+            for inner in (each for part in node.body for each in (part, *_own(part))):
+                if isinstance(inner, ast.Yield | ast.YieldFrom):
+                    yield inner.lineno, "yields before a finally"
 
 
 def _own(node: ast.AST) -> Iterator[ast.AST]:

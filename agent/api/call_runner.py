@@ -180,8 +180,11 @@ class CallRunner:
             if first_seconds is None:
                 first_seconds = perf_counter() - began
                 self._recorder.began(method, connection, first_seconds)
-            with self._in_flight.reserved(connection.key, message.ByteSize()):
+            release = self._in_flight.reserve(connection.key, message.ByteSize())
+            try:
                 await context.write(message)
+            finally:
+                release()
 
         def seconds() -> float:
             return perf_counter() - began if first_seconds is None else first_seconds

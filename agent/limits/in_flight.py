@@ -6,8 +6,7 @@ the connection is open: without a limit, one pod could fill the agent's memory.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -111,15 +110,6 @@ class InFlight:
         pod.bytes += size_bytes
         self.bytes += size_bytes
         return partial(self._release, pod_key, pod, size_bytes)
-
-    @contextmanager
-    def reserved(self, pod_key: str, size_bytes: int) -> Iterator[None]:
-        """Count one message of a stream while it is written. Raises as `reserve`."""
-        release = self.reserve(pod_key, size_bytes)
-        try:
-            yield
-        finally:
-            release()
 
     def _release(self, pod_key: str, pod: _PodInFlight, size_bytes: int) -> None:
         pod.bytes -= size_bytes

@@ -22,6 +22,22 @@ FAULTS = {
         "async def f():\n    try: g()\n    except A: await h()\n",
         [(3, "waits in an except or a finally")],
     ),
+    "an asynchronous with": (
+        "async def f():\n    async with g() as h:\n        h()\n",
+        [(2, "waits in an except or a finally")],
+    ),
+    "a wait in an except of a group": (
+        "async def f():\n    try: g()\n    except* A: await h()\n",
+        [(3, "waits in an except or a finally")],
+    ),
+    "a context manager that is a generator": (
+        "def f():\n    try:\n        yield\n    finally: h()\n",
+        [(3, "yields before a finally")],
+    ),
+    "a generator that yields in a with": (
+        "def f():\n    with g():\n        yield 1\n",
+        [(3, "yields before a finally")],
+    ),
     "a generator that yields in an except": (
         "def f():\n    try: g()\n    except A:\n        yield\n",
         [(4, "waits in an except or a finally")],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import platform
 import struct
@@ -16,6 +17,7 @@ from netutil.agent.loop_slice import SLICE_NANOSECONDS, shorten_slice
 
 _GETATTR = {"x86_64": 315, "aarch64": 275}
 _SCHED_ATTR = struct.Struct("=IIQiIQQQ")
+_OF_ITS_OWN = "the thread has a scheduling policy or a negative nice value of its own"
 
 
 def attributes() -> tuple[int, int, int]:
@@ -53,7 +55,27 @@ def test_a_policy_of_its_own_is_left_alone() -> None:
         os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
     _, why, policy = in_a_thread(be_a_batch_job, shorten_slice, lambda: os.sched_getscheduler(0))
-    assert (why, policy) == ("the thread has a scheduling policy of its own", os.SCHED_BATCH)
+    assert (why, policy) == (_OF_ITS_OWN, os.SCHED_BATCH)
+
+
+@pytest.mark.root
+def test_a_negative_nice_value_is_left_alone() -> None:
+    if os.geteuid() != 0:
+        pytest.skip("needs root: a nice value below 0")
+    favour = partial(os.setpriority, os.PRIO_PROCESS, 0, -5)
+    before, _, why, after = in_a_thread(attributes, favour, shorten_slice, attributes)
+    assert why == _OF_ITS_OWN
+    assert isinstance(before, tuple) and after == (before[0], -5, before[2])
+
+
+@pytest.mark.parametrize("name", ["sched_getscheduler", "getpriority"])
+def test_a_call_that_is_not_there_is_named(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: int) -> int:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    monkeypatch.setattr(os, name, refuse)
+    (why,) = in_a_thread(shorten_slice)
+    assert why == "sched_getscheduler(2), getpriority(2): Function not implemented"
 
 
 def test_an_unknown_machine_keeps_its_slice(monkeypatch: pytest.MonkeyPatch) -> None:
