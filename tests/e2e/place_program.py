@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -30,6 +31,8 @@ def inside() -> None:
 
 
 if __name__ == "__main__":
+    # A shell without job control starts what is in the background with SIGINT ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     if sys.argv[1:] == ["inside"]:
         inside()
     else:
