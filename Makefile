@@ -19,6 +19,10 @@ BASELINES := tests/proto/baselines
 H2LOAD := /usr/bin/h2load
 PYTHON_COMPILED = PYTHONPATH=$(CURDIR):$(CURDIR)/$(COMPILED) $(BIN)/python
 OF_COMPILED := tests/conformance tests/unit/connections tests/unit/grpcserver tests/unit/limits tests/security
+define TEST_ALONE
+$(BIN)/python -m pytest -m 'alone and interpreted' -n 0 tests/performance
+$(PYTHON_COMPILED) -m pytest -m 'alone and not interpreted' -n 0 tests/performance
+endef
 # The folders of tests that start an agent in the lab. Many of the first two do so by tests/support/nodes.
 AGENT_FOLDERS := tests/integration/ tests/security/
 WITH_AGENT = $(AGENT_FOLDERS) $(filter-out $(addsuffix %,$(AGENT_FOLDERS)),$(sort $(dir $(shell \
@@ -46,16 +50,14 @@ demo: venv  ## two "pods" on this machine ask one agent who they are (needs root
 
 test: venv lint $(COMPILED)/.installed  ## lint, types, import contract, and all tests
 	$(BIN)/python -m pytest -m 'not alone and not packages'
-	$(BIN)/python -m pytest -m 'alone and interpreted' -n 0 tests/performance
-	$(PYTHON_COMPILED) -m pytest -m 'alone and not interpreted' -n 0 tests/performance
+	$(TEST_ALONE)
 
 test-compiled: venv $(COMPILED)/.installed  ## the tests of the gRPC server and its limits, as the image has them compiled
 	$(PYTHON_COMPILED) -m pytest -m 'not alone and not interpreted' $(OF_COMPILED)
 
 test-again: venv $(COMPILED)/.installed  ## the tests that failed last, alone: a fault fails again, an effect of load does not
 	$(BIN)/python -m pytest -n 0 --last-failed --last-failed-no-failures none
-	$(BIN)/python -m pytest -m 'alone and interpreted' -n 0 tests/performance
-	$(PYTHON_COMPILED) -m pytest -m 'alone and not interpreted' -n 0 tests/performance
+	$(TEST_ALONE)
 
 coverage: venv  ## which lines and branches the tests run, those of the agents that they start too
 	$(BIN)/python -m pytest -m 'not alone and not packages' --cov --cov-report=term-missing:skip-covered

@@ -1,7 +1,7 @@
 """Builds the wheel. With NETUTIL_COMPILE=1, modules of the agent become machine code.
 
-`compiled` in setup.cfg names them, and docs/adr/0014-compile-the-grpc-server.md says why. mypyc
-translates each to C. Without the variable the wheel is of Python alone, for any machine.
+`netutil:compiled` in setup.cfg names them, and docs/adr/0014-compile-the-grpc-server.md says why.
+mypyc translates each to C. Without the variable the wheel is of Python alone, for any machine.
 """
 
 from __future__ import annotations

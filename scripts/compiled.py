@@ -2,7 +2,7 @@
 
 python -m scripts.compiled   prints each place, and ends with 1 if there is one
 
-`compiled` in setup.cfg names the modules. Each rule is a fault of mypyc 2.4 that a test has met:
+`netutil:compiled` in setup.cfg names the modules. Each rule is a fault of mypyc 2.4 that was met:
 
 - The name of an `except ... as` has one type in the whole function: a second `except` with the same
   name and another class raises TypeError when it catches.
@@ -16,7 +16,8 @@ from __future__ import annotations
 import ast
 import configparser
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -25,12 +26,16 @@ _WAITS_LATE = "waits in an except or a finally"
 _WAITS = (ast.Await, ast.AsyncFor, ast.AsyncWith, ast.Yield, ast.YieldFrom)
 
 
-def modules() -> list[Path]:
-    """Return the files of the modules that are compiled."""
+def names() -> list[str]:
+    """Return the names of the modules that are compiled."""
     settings = configparser.ConfigParser()
     settings.read(ROOT / "setup.cfg", encoding="utf-8")
-    names = settings["netutil:compiled"]["modules"].split()
-    return [ROOT / f"{name.removeprefix('netutil.').replace('.', '/')}.py" for name in names]
+    return settings["netutil:compiled"]["modules"].split()
+
+
+def modules() -> list[Path]:
+    """Return the files of the modules that are compiled."""
+    return [ROOT / f"{name.removeprefix('netutil.').replace('.', '/')}.py" for name in names()]
 
 
 def faults(source: str) -> list[tuple[int, str]]:
@@ -54,16 +59,22 @@ def _waits(function: _Function) -> Iterator[tuple[int, str]]:
         if isinstance(node, ast.AsyncWith):
             yield node.lineno, _WAITS_LATE
         if isinstance(node, ast.Try | ast.TryStar):
-            for part in (*node.handlers, *node.finalbody):
-                for inner in (part, *_own(part)):
-                    if isinstance(inner, _WAITS):
-                        yield inner.lineno, _WAITS_LATE
+            for inner in _within(node.handlers, node.finalbody):
+                if isinstance(inner, _WAITS):
+                    yield inner.lineno, _WAITS_LATE
         if isinstance(node, ast.With) or (
             isinstance(node, ast.Try | ast.TryStar) and node.finalbody
         ):
-            for inner in (each for part in node.body for each in (part, *_own(part))):
+            for inner in _within(node.body):
                 if isinstance(inner, ast.Yield | ast.YieldFrom):
                     yield inner.lineno, "yields before a finally"
+
+
+def _within(*blocks: Sequence[ast.AST]) -> Iterator[ast.AST]:
+    """Return the parts of blocks of code, and what is below each."""
+    for part in chain.from_iterable(blocks):
+        yield part
+        yield from _own(part)
 
 
 def _own(node: ast.AST) -> Iterator[ast.AST]:

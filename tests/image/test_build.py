@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import configparser
 import json
 import os
 import re
@@ -17,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from scripts import compiled
 from tests.support.dockerfile import Stage, stage, version
 from tests.support.repository import ROOT
 
@@ -101,9 +101,7 @@ class TestBuildStage:
         assert run(venv, "python", "-c", code).startswith(str(venv))
 
     def test_the_modules_of_setup_cfg_are_machine_code(self, venv: Path) -> None:
-        settings = configparser.ConfigParser()
-        settings.read(ROOT / "setup.cfg", encoding="utf-8")
-        modules = settings["netutil:compiled"]["modules"].split()
+        modules = compiled.names()
         code = (
             "import importlib, sys\n"
             "for name in sys.argv[1:]: print(importlib.import_module(name).__file__)"
