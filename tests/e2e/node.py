@@ -16,6 +16,7 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,7 @@ from tests.support.lab.cgroups import Cgroups
 
 PACKAGES = ("containerd", "runc", "containernetworking-plugins", "iproute2", "gcc", "libc6-dev")
 NODE_NAME = "e2e"
+_ADDED = "netutil-e2e/added"
 _LOGS = Path("/var/log/node")
 _REMOVED_AT_BOOT = tuple(
     Path("/run", name)
@@ -146,15 +148,22 @@ class Node:
         )
 
     def add(self, *manifests: dict[str, Any]) -> None:
-        """Give the kubelet static pods."""
+        """Give the kubelet static pods.
+
+        Each gets a UID of its own, as pods of an API server do: the kubelet makes the UID from the
+        manifest. The kubelet keeps the status of a removed pod for a while and would give that to
+        a pod of the same UID before its containers run.
+        """
         for manifest in manifests:
             name = manifest["metadata"]["name"]
+            annotations = {**manifest["metadata"].get("annotations", {}), _ADDED: str(uuid.uuid4())}
+            unique = {**manifest, "metadata": {**manifest["metadata"], "annotations": annotations}}
             fresh = Path("/var/lib", f"{name}.yaml")
-            fresh.write_text(as_yaml(manifest), encoding="utf-8")
+            fresh.write_text(as_yaml(unique), encoding="utf-8")
             fresh.replace(Path(STATIC_PODS, f"{name}.yaml"))
 
     def remove(self, *names: str) -> None:
-        """Remove static pods and wait until their containers have ended."""
+        """Remove static pods and wait until the kubelet lists them no more."""
         for name in names:
             Path(STATIC_PODS, f"{name}.yaml").unlink(missing_ok=True)
         wait_for(lambda: not set(names) & self.pods().keys(), f"the end of {names}", 60)
@@ -162,12 +171,12 @@ class Node:
     def deploy(self, variant: str) -> None:
         """Let the agent of a variant of the manifests be the one that runs."""
         wanted = agent_pod(variant)
-        running = [one for one in self.pods() if one.startswith("netutil-agent")]
-        if running == [wanted["metadata"]["name"]]:
-            return
-        self.add(wanted)
-        self.running(wanted["metadata"]["name"])
-        self.remove(*running)
+        name = wanted["metadata"]["name"]
+        present = {one for one in self.pods() if one.startswith("netutil-agent")}
+        if name not in present:
+            self.add(wanted)
+        self.running(name)
+        self.remove(*present - {name})
 
     def pods(self) -> dict[str, Any]:
         """The kubelet's own list, by the names in the manifests."""
