@@ -3,7 +3,7 @@
 A call is admitted on its headers, before its message: a call that never sends any is in flight
 like another. Health, reflection and methods that do not exist are admitted like all others. What a
 pod costs beside its calls has a budget; past it nothing is read of the pod for a time, over old
-connections and new ones.
+connections and new ones, and its responses of more than 64 KiB do not go on.
 """
 
 from __future__ import annotations

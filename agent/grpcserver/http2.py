@@ -349,9 +349,16 @@ class Http2Connection:
         if self._waiting:
             self._flush()
 
+    @property
+    def has_waiting(self) -> bool:
+        """Whether streams have data that may be sent once what is in `out` is taken."""
+        return bool(self._waiting)
+
     def resume(self) -> None:
-        """Send what waited for the transport."""
+        """The transport takes more: put into `out` what waits."""
         self.paused = False
+        if not self.out:
+            self._taken_bytes = self.sent_bytes
         self._flush()
 
     def close_streams(self) -> None:

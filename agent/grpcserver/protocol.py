@@ -2,7 +2,8 @@
 
 All output of one iteration of the loop leaves in one write, but for what a handler writes that had
 to wait for its step. Nothing is read from a peer that does not read.
-What was read is processed in small portions, each when the server's policy lets it.
+What was read is processed in small portions, each when the server's policy lets it. A response of
+more than 64 KiB leaves in such portions too.
 """
 
 from __future__ import annotations
@@ -29,6 +30,9 @@ _PORTION_COST = 24
 """What is processed at once of one connection: about three requests."""
 _PORTION_SECONDS = 0.0001
 """No other call begins in a portion that has taken this long: a call may take as long as three."""
+_MANY_PARTS = 4
+"""Of output: from here on its write takes long enough to be charged. A portion of small responses
+has three."""
 _CLOSE_SECONDS = 5.0
 
 
@@ -62,6 +66,7 @@ class Connection:
         self.is_processing = False
         """What calls write now leaves at the end of the portion."""
         self._flushing = False
+        self._is_write_queued = False
         self._unsent: list[tuple[int, Callable[[], None]]] = []
         self._timer: asyncio.TimerHandle | None = None
         self._linger: asyncio.TimerHandle | None = None
@@ -142,7 +147,12 @@ class Connection:
         transport = self._transport
         if self._is_queued or self.http2.paused or not (transport and transport.is_reading()):
             self._read_or_not()
+        if policy is None or len(self.http2.out) < _MANY_PARTS:
+            self.flush()
+            return
+        began = perf_counter()
         self.flush()
+        policy.processed(self, perf_counter() - began, 0)
 
     def _process(self) -> None:
         began = perf_counter()
@@ -218,10 +228,41 @@ class Connection:
         self._read_or_not()
 
     def resume_writing(self) -> None:
-        """The peer reads again."""
+        """The peer reads again: what is left is sent when the policy lets it."""
+        policy = self._server.policy
+        if policy is not None and not policy.may_process(self):
+            self._write_later()
+            return
+        self._write_on()
+
+    def _write_later(self) -> None:
+        """Send more of what waits in the streams, in the order of the policy.
+
+        Without one in the next iteration: a peer that reads fast would have the loop to itself.
+        """
+        if self._is_write_queued:
+            return
+        self._is_write_queued = True
+        policy = self._server.policy
+        if policy is None:
+            self.loop.call_soon(self.run, self._write_on)
+        else:
+            policy.wait(self, self._write_in_order)
+
+    def _write_in_order(self) -> None:
+        self.run(self._write_on)
+
+    def _write_on(self) -> None:
+        self._is_write_queued = False
+        transport, policy = self._transport, self._server.policy
+        if transport is None or transport.is_closing() or transport.get_write_buffer_size():
+            return  # in the last case `resume_writing` follows
+        began = perf_counter()
         self.http2.resume()
         self._read_or_not()
         self.flush()
+        if policy is not None:
+            policy.processed(self, perf_counter() - began, 0)
 
     def connection_lost(self) -> None:
         """End all calls."""
@@ -280,9 +321,10 @@ class Connection:
         if out:
             transport.write(out[0] if len(out) == 1 else b"".join(out))
             out.clear()
-            self.http2.taken()
-            if out:  # In the next iteration: a peer that reads fast would have the loop to itself.
-                self.flush_soon()
+            if not self.http2.has_waiting:
+                self.http2.taken()
+            elif not self.http2.paused:
+                self._write_later()
         if self._unsent:
             self._call_sent()
         if self.http2.is_drained and self._linger is None and not self._closing:

@@ -37,7 +37,10 @@ class CallPolicy(Protocol):
         """The handler and the stream of a call have ended."""
 
     def may_process(self, connection: Connection) -> bool:
-        """Return whether a portion of what was read of a connection may be processed now."""
+        """Return whether a portion of what was read of a connection may be processed now.
+
+        Or one of a large response sent.
+        """
 
     def may_resume(self, connection: Connection) -> bool:
         """Return whether a handler of a connection may go on now that has waited."""

@@ -72,12 +72,12 @@ def too_many_calls(wait_seconds: float) -> QuotaExceeded:
 
 
 def too_much_overhead(pause_seconds: float) -> QuotaExceeded:
-    """Return why nothing is read of a pod for a time."""
+    """Return why a pod's connections are not served for a time."""
     return QuotaExceeded(
         Reason.TOO_MUCH_OVERHEAD_OF_POD,
         "The pod's connections cost more than its calls account for: frames that bring nothing,"
-        f" refused calls or connections without a call. Nothing is read of them for"
-        f" {pause_seconds:.2f} s.",
+        f" refused calls or connections without a call. For {pause_seconds:.2f} s nothing is read"
+        " of them, and responses of more than 64 KiB do not go on.",
         read="the frames of the pod's connections",
         advice="Look for a client that retries without a pause; --pod-cost-per-second sets the"
         " limit.",

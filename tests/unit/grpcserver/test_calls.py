@@ -473,8 +473,10 @@ class Policy(OpenPolicy):
         return True
 
     def wait(self, connection: Connection, work: Work) -> None:
-        assert work == connection.advance
-        self.queue.append(connection)
+        if work == connection.advance:
+            self.queue.append(connection)
+        else:  # more of a large response
+            asyncio.get_running_loop().call_soon(work)
 
     def processed(self, connection: Connection, seconds: float, overhead: int) -> None:
         assert seconds >= 0

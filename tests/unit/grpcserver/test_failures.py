@@ -42,21 +42,23 @@ async def opened(bench: Bench) -> tuple[RawClient, Connection]:
 
 
 @pytest.mark.interpreted
-@pytest.mark.parametrize("method", ["taken", "resume"])
+@pytest.mark.parametrize(("method", "is_paused"), [("taken", 0), ("resume", 0), ("resume", 1)])
 async def test_a_failed_send_is_logged_and_ends_its_connection_only(
-    method: str, monkeypatch: pytest.MonkeyPatch
+    method: str, is_paused: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with serving() as bench:
         errors = reported()
         other, _ = await opened(bench)
         failing, connection = await opened(bench)
-        monkeypatch.setattr(connection.http2, method, fail)
         body = message(str(_LARGE_BYTES).encode())
         reading = cast(asyncio.ReadTransport, failing.writer.transport)
         reading.pause_reading()
+        if not is_paused:
+            monkeypatch.setattr(connection.http2, method, fail)
         failing.ask(3, body, head=fields(p_path="/test.Echo/Large"))
-        if method == "resume":
+        if is_paused:
             await until(lambda: connection.http2.paused)
+            monkeypatch.setattr(connection.http2, method, fail)
         reading.resume_reading()
         await failing.ends()
         await until(lambda: connection not in bench.server.connections)
