@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+import time
 
 from netutil.agent.errors import Reason, ResourceExhausted, Unavailable
 from netutil.agent.parsers.process import Stat, parse_stat
@@ -20,6 +21,9 @@ _FIRST_BYTES = 16 * 1024
 unmapped for each read (`__main__._return_freed_memory`): that took longer than the read."""
 _CHUNK_BYTES = 128 * 1024
 _LOOKS = 3
+_EXEC_SECONDS = 0.001
+"""More than execve(2) takes to set up the stack of most programs: 50 µs where they have a megabyte
+of environment."""
 
 
 def read_block(thread: int) -> bytes:
@@ -41,13 +45,16 @@ def read_block(thread: int) -> bytes:
         # Recent kernels return nothing when the process's memory cannot be read.
         # Believe it only if the kernel says that the block itself is empty.
         stat = _read_stat(thread)
-        if stat.environment_start and stat.environment_start == stat.environment_end:
-            return b""
         if stat.has_exited:
             raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH))
+        if not stat.has_program:
+            time.sleep(_EXEC_SECONDS)
+            continue
         if stat.environment_start is None:
-            raise _unreadable("it is ending, or the kernel hides its memory")
-    raise _unreadable("its environment block cannot be read at the moment")
+            raise _unreadable("the kernel hides its memory")
+        if stat.environment_start == stat.environment_end:
+            return b""
+    raise _unreadable("it is ending, or begins another program at the moment")
 
 
 def _read_stat(thread: int) -> Stat:

@@ -11,6 +11,7 @@ _FLAGS = 9
 _USER_TIME = 14
 _SYSTEM_TIME = 15
 _START_TIME = 22
+_START_CODE = 26
 _PROCESSOR = 39
 _ENVIRONMENT_START = 50
 _ENVIRONMENT_END = 51
@@ -29,10 +30,13 @@ class Stat(msgspec.Struct, frozen=True):
 
     `start_ticks` counts clock ticks since boot. `has_exited`: this thread runs no more,
     whether or not it was waited for. The environment's addresses are None on a kernel
-    that hides them (zeroes count as hidden).
+    that hides them (zeroes count as hidden). `has_program`: its memory holds one. There is no
+    memory at the end, and execve(2) notes the program after the environment (`load_elf_binary` in
+    the kernel's fs/binfmt_elf.c), which has no end until then.
     """
 
     has_exited: bool
+    has_program: bool
     start_ticks: int
     environment_start: int | None
     environment_end: int | None
@@ -147,6 +151,7 @@ def parse_stat(text: str) -> Stat:
     flags = int(fields[_FLAGS - _FIELDS_AFTER_NAME])
     return Stat(
         has_exited=fields[0] in _ENDED_STATES or bool(flags & _PF_EXITING),
+        has_program=_address(fields, _START_CODE) is not None,
         start_ticks=int(fields[_START_TIME - _FIELDS_AFTER_NAME]),
         environment_start=_address(fields, _ENVIRONMENT_START),
         environment_end=_address(fields, _ENVIRONMENT_END),

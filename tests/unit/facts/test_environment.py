@@ -336,3 +336,50 @@ def test_reading_leaves_no_descriptor_open() -> None:
             for _ in range(10):
                 pin.through_running_thread(read_block)
             assert sorted(os.listdir("/proc/self/fd")) == before
+
+
+def stat_line(code: int, start: int, end: int) -> str:
+    """Return a line of /proc/<pid>/stat with such addresses, of a process that runs."""
+    fields = ["0"] * 50
+    fields[0], fields[23], fields[47], fields[48] = "R", str(code), str(start), str(end)
+    return f"7 (cat) {' '.join(fields)}\n"
+
+
+@pytest.fixture
+def process(tmp_path: Path) -> Iterator[int]:
+    """A directory that shows an environment without content, as one in /proc."""
+    (tmp_path / "environ").write_bytes(b"")
+    directory = os.open(tmp_path, os.O_RDONLY | os.O_DIRECTORY)
+    yield directory
+    os.close(directory)
+
+
+def test_an_environment_is_empty_once_its_program_is_there(process: int, tmp_path: Path) -> None:
+    (tmp_path / "stat").write_text(stat_line(1, 4096, 4096))
+    assert read_block(process) == b""
+
+
+def test_an_environment_has_no_end_while_execve_writes_it(
+    process: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel sets the end to the start, then reads the entries, then sets the end."""
+    (tmp_path / "stat").write_text(stat_line(0, 4096, 4096))
+
+    def ends(seconds: float) -> None:
+        (tmp_path / "stat").write_text(stat_line(1, 4096, 4099))
+        (tmp_path / "environ").write_bytes(b"A=\0")
+
+    monkeypatch.setattr(time, "sleep", ends)
+    assert read_block(process) == b"A=\0"
+
+
+def test_an_execve_that_takes_long_is_no_empty_environment(process: int, tmp_path: Path) -> None:
+    (tmp_path / "stat").write_text(stat_line(0, 4096, 4096))
+    with pytest.raises(Unavailable, match="begins another program"):
+        read_block(process)
+
+
+def test_hidden_memory_is_no_empty_environment(process: int, tmp_path: Path) -> None:
+    (tmp_path / "stat").write_text(stat_line(1, 0, 0))
+    with pytest.raises(Unavailable, match="hides its memory"):
+        read_block(process)

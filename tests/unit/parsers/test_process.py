@@ -33,7 +33,7 @@ PID, REST = (
     " 0 0 0 0 94289805495312 94289805496928 94290282381312 140721883146957 140721883146985"
     " 140721883146985 140721883148266 0\n",
 )
-EXPECTED = Stat(False, 471122, 140721883146985, 140721883148266)
+EXPECTED = Stat(False, True, 471122, 140721883146985, 140721883148266)
 
 HOSTILE_NAMES = [
     "cat",
@@ -73,9 +73,16 @@ def test_addresses_that_the_kernel_hides_are_none() -> None:
     assert (hidden.environment_start, hidden.environment_end) == (None, None)
 
 
+def test_memory_without_code_holds_no_program() -> None:
+    fields = REST.split()
+    assert parse_stat(f"{PID} (cat) {' '.join(fields)}\n").has_program
+    fields[23] = "0"  # at the end, and while execve(2) sets it up
+    assert not parse_stat(f"{PID} (cat) {' '.join(fields)}\n").has_program
+
+
 def test_addresses_that_an_old_kernel_does_not_write_are_none() -> None:
     before_3_5 = " ".join(REST.split()[:42])
-    assert parse_stat(f"{PID} (cat) {before_3_5}\n") == Stat(False, 471122, None, None)
+    assert parse_stat(f"{PID} (cat) {before_3_5}\n") == Stat(False, True, 471122, None, None)
 
 
 @pytest.mark.parametrize(
@@ -100,7 +107,7 @@ def test_any_name_and_numbers_come_back(name: str, state: str, start: int, addre
     fields = REST.split()
     fields[0], fields[19], fields[47], fields[48] = state, str(start), str(address), str(address)
     found = parse_stat(f"1 ({name}) {' '.join(fields)}\n")
-    assert found == Stat(state in "ZX", start, address, address)
+    assert found == Stat(state in "ZX", True, start, address, address)
 
 
 def test_a_thread_that_exits_and_is_no_zombie_yet_has_exited() -> None:
