@@ -20,8 +20,8 @@ _Mask = ctypes.c_ulong * ((MAX_NUMBER + 1) // _WORD_BITS)
 """For as many CPUs as any kernel can have, in words of this machine (sched_setaffinity(2))."""
 _MASK_BYTES = ctypes.sizeof(_Mask)
 _ANY = -1
-# Not those of `os`, of which some hold the interpreter's lock meanwhile: to move a thread takes as
-# long as its new CPU is busy, and to yield as long as another thread runs.
+# Not those of `os`, of which one holds the interpreter's lock meanwhile: to move a thread takes as
+# long as its new CPU is busy.
 _LIBC = ctypes.CDLL(None)
 for _call in (_LIBC.sched_getaffinity, _LIBC.sched_setaffinity):
     _call.argtypes = (ctypes.c_int, ctypes.c_size_t, ctypes.POINTER(_Mask))
@@ -55,15 +55,6 @@ class LoopCpu:
         if getattr(self._own, "cpu", _ANY) != _ANY:
             self._own.cpu = _ANY
             self.release(0)
-
-    def give_way(self) -> None:
-        """Let the loop run first where it waits for this CPU (sched_yield(2)). Not on the loop.
-
-        A thread that wakes up does not interrupt one that has run for less than its slice, which
-        is some milliseconds. So the loop would wait that long for a thread that makes one read
-        after the other, although the thread releases the interpreter's lock in each.
-        """
-        _LIBC.sched_yield()
 
     def release(self, thread: int) -> None:
         """Let a thread (gettid(2)) run on every CPU that the loop may run on. It is to `part`."""

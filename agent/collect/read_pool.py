@@ -28,6 +28,7 @@ from netutil.agent.collect.handover import Handover, JobQueue, Signal
 from netutil.agent.collect.loop_cpu import LoopCpu
 from netutil.agent.errors import QuotaExceeded, Reason, Unavailable, resource_exhausted
 from netutil.agent.identity.ptrace import CredentialsNotRestored
+from netutil.agent.yield_cpu import yield_cpu
 
 T = TypeVar("T")
 _LOG = logging.getLogger(__name__)
@@ -356,7 +357,7 @@ class ReadPool:
             with contextlib.suppress(RuntimeError):
                 loop.call_soon_threadsafe(self._finish, one.futures, result, error, ended)
             if following is not None:
-                self._loop_cpu.give_way()
+                yield_cpu()
             one, result, error = following, None, None
         return True
 

@@ -42,6 +42,7 @@ from netutil.agent.parsers.device_metadata import (
     DeviceMetadataTooLarge,
     parse_device_metadata,
 )
+from netutil.agent.yield_cpu import in_pieces
 
 MAX_FILES = 256
 """Of one look."""
@@ -166,7 +167,8 @@ class DeviceMetadataFiles:
             for claim, request in claims:
                 try:
                     name = claim_directory(namespace, claim, request)
-                    files = (self._file(one, look) for one in tree.places(name, request))
+                    places = in_pieces(tree.places(name, request))
+                    files = (self._file(one, look) for one in places)
                     found.append(tuple(one for one in files if one is not None))
                 except AgentError as error:
                     found.append(error.with_traceback(None))

@@ -13,6 +13,7 @@ import time
 
 from netutil.agent.errors import Reason, ResourceExhausted, Unavailable
 from netutil.agent.parsers.process import Stat, parse_stat
+from netutil.agent.yield_cpu import yield_cpu
 
 MAX_BYTES = 8 * 1024 * 1024
 """More than the kernel's own limit for arguments and environment (6 MiB, execve(2))."""
@@ -73,6 +74,7 @@ def _read_block(directory: int, name: str) -> bytes:
         _ensure_allowed(said_bytes, name)  # how much would be read for nothing?
         chunks, size = [first], len(first)
         while chunk := os.read(descriptor, _buffer_bytes(said_bytes - size)):
+            yield_cpu()
             chunks.append(chunk)
             size += len(chunk)
             _ensure_allowed(size, name)

@@ -29,6 +29,7 @@ from netutil.agent.parsers.rtnetlink import (
     parse_route,
     parse_rule,
 )
+from netutil.agent.yield_cpu import in_pieces
 
 T = TypeVar("T")
 MAX_LINKS = 256
@@ -254,7 +255,7 @@ def dump_links(connection: socket.socket, *, with_functions: bool) -> tuple[Link
             by_route[index].append(route)
     return tuple(
         _link(one, names, tuple(by_address[one.index]), tuple(by_route[one.index]))
-        for one in sorted(links, key=lambda one: one.index)
+        for one in in_pieces(sorted(links, key=lambda one: one.index))
     )
 
 
@@ -320,7 +321,7 @@ def _decoded(
             f" {most}.",
             read="rtnetlink in the caller's network namespace",
         )
-    return [parse(message.data) for message in wanted]
+    return [parse(message.data) for message in in_pieces(wanted)]
 
 
 def _link(

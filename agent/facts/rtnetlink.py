@@ -25,6 +25,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple, TypeVar
 
 from netutil.agent.errors import FailedPrecondition, Reason, ResourceExhausted
+from netutil.agent.yield_cpu import yield_cpu
 
 T = TypeVar("T")
 MAX_DUMP_BYTES = 8 * 1024 * 1024
@@ -210,3 +211,4 @@ def _received(
                     yield flags, Message(kind, b"")
                 return
             yield flags, Message(kind, data)
+        yield_cpu()

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from netutil.agent.facts.held_files import HeldDirectories, HeldFiles, HeldValue
 from netutil.agent.facts.sysfs import BY_PATH, Files, names_if_there, text_if_there
 from netutil.agent.parsers.cpulist import parse_cpu_list
+from netutil.agent.yield_cpu import in_pieces
 
 _CPU = re.compile(r"cpu([0-9]{1,5})")
 _NODE = re.compile(r"node([0-9]{1,5})")
@@ -60,7 +61,7 @@ def read_topology(host_root: str, cpus: Iterable[int] | None = None) -> tuple[Cp
     nohz_full = frozenset(_list_if_there(directory, "nohz_full") or ())
     nodes = _nodes(os.path.join(system, "node"))
     found = []
-    for number in wanted:
+    for number in in_pieces(wanted):
         own = os.path.join(directory, f"cpu{number}")
         topology = os.path.join(own, "topology")
         siblings = _list_if_there(topology, "core_cpus_list")

@@ -26,6 +26,7 @@ from netutil.agent.messages import convert, convert_devices
 from netutil.agent.messages.status import part_error
 from netutil.agent.parsers.environment import Environment
 from netutil.agent.pods.index import Match
+from netutil.agent.yield_cpu import yield_cpu
 from netutil.v1alpha import netutil_pb2 as api
 
 Answer = Message | EncodedMessage
@@ -167,6 +168,7 @@ def environment(found: Environment, variables: Mapping[str, str]) -> EncodedMess
         if size > _PORTION_CHARACTERS:
             parts.append(api.EnvResponse(envs=portion).SerializeToString())
             portion, size = {}, 0
+            yield_cpu()
     parts.append(convert.environment(found, portion).SerializeToString())
     return EncodedMessage(b"".join(parts))
 

@@ -12,6 +12,7 @@ import pytest
 from netutil.agent.collect import read_pool
 from netutil.agent.collect.loop_cpu import LoopCpu
 from netutil.agent.collect.read_pool import ReadPool, Ready
+from netutil.agent.yield_cpu import yield_cpu
 
 CPUS = os.sched_getaffinity(0)
 pytestmark = pytest.mark.skipif(len(CPUS) < 2, reason="needs two CPUs")
@@ -112,13 +113,12 @@ async def test_a_thread_gives_way_to_the_loop_between_two_reads(
     pool = ReadPool(timeout_seconds=20.0)
     seen: list[str] = []
     first_may_end = threading.Event()
-    give_way = pool._loop_cpu.give_way
 
     def note() -> None:
         seen.append("way")
-        give_way()
+        yield_cpu()
 
-    monkeypatch.setattr(pool._loop_cpu, "give_way", note)
+    monkeypatch.setattr(read_pool, "yield_cpu", note)
 
     def read(name: str) -> None:
         assert first_may_end.wait(20.0)

@@ -286,9 +286,12 @@ def test_an_environment_in_portions_is_one_answer(
         made.append(sum(len(name) + len(value) for name, value in envs.items()))
         return response(envs=envs, **others)
 
+    yields: list[None] = []
     monkeypatch.setattr(api, "EnvResponse", recording)
+    monkeypatch.setattr(encode, "yield_cpu", lambda: yields.append(None))
     answer = encode.environment(Environment(variables, 3, 5), variables)
     expected = response(envs=variables, replaced_entries=3, skipped_entries=5)
     assert response.FromString(answer.body) == expected
     assert max(made) <= 2 * 128 * 1024 + characters
+    assert len(yields) == len(made) - 1
     assert sum(made) == sum(len(name) + len(value) for name, value in variables.items())
