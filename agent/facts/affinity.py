@@ -10,15 +10,14 @@ no cpuset narrows: that names all CPUs that the node could ever have.
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import sys
-from functools import lru_cache
+from functools import cache, lru_cache
 
 from netutil.agent.parsers.cpulist import MAX_NUMBER, format_cpu_list
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
-_Mask = ctypes.c_char * ((MAX_NUMBER + 1) // 8)
-"""For as many CPUs as any kernel can have: a smaller one is EINVAL there."""
 _WORD_BYTES = ctypes.sizeof(ctypes.c_ulong)
 _MAX_MASKS = 256
 
@@ -45,18 +44,32 @@ def affinity_of(number: int) -> str:
     Its caller shows that the number is still that thread's. Raises OSError, ProcessLookupError for
     no thread of that number.
     """
-    mask = _Mask()
+    mask = _mask_type()()
     if _LIBC.sched_getaffinity(number, ctypes.sizeof(mask), mask) < 0:
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code))
-    return _as_list(mask.raw.rstrip(b"\0"))
+    return _as_list(mask.raw)
+
+
+@cache
+def _mask_type() -> type[ctypes.Array[ctypes.c_char]]:
+    """Return a mask for as many CPUs as this kernel can have: a smaller one is EINVAL.
+
+    Other failures are those of the call that is made with the mask.
+    """
+    size = _WORD_BYTES
+    while size * 8 <= MAX_NUMBER:
+        kind = ctypes.c_char * size
+        if _LIBC.sched_getaffinity(0, size, kind()) >= 0 or ctypes.get_errno() != errno.EINVAL:
+            break
+        size *= 2
+    return ctypes.c_char * size
 
 
 @lru_cache(maxsize=_MAX_MASKS)
 def _as_list(mask: bytes) -> str:
     """Return the list of a mask, whose words are unsigned longs of this machine."""
-    padded = mask.ljust(-(-len(mask) // _WORD_BYTES) * _WORD_BYTES, b"\0")
-    words = (padded[at : at + _WORD_BYTES] for at in range(0, len(padded), _WORD_BYTES))
+    words = (mask[at : at + _WORD_BYTES] for at in range(0, len(mask), _WORD_BYTES))
     return format_cpu_list(
         position * _WORD_BYTES * 8 + bit
         for position, word in enumerate(int.from_bytes(each, sys.byteorder) for each in words)
