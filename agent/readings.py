@@ -103,7 +103,7 @@ def _connections(service: PodService) -> _Found:
             lambda: float(policy.scheduler.waits),
         ),
         "netutil_pod_pauses": (
-            "Pauses of reading from a pod, for its overhead.",
+            "Pauses in the service of a pod, for its overhead.",
             lambda: float(policy.pauses),
         ),
         "netutil_socket_rebinds": (

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
 T = TypeVar("T")
-# Not `os.sched_yield`, which holds the interpreter's lock while another thread runs.
+# Not `os.sched_yield`, which holds the interpreter's lock before Python 3.12.
 _LIBC = ctypes.CDLL(None)
 
 

@@ -35,7 +35,9 @@ def read_block(thread: int) -> bytes:
     Raises ProcessLookupError if the thread has ended, `Unavailable` if its memory cannot
     be read now, `ResourceExhausted` if the block is larger than `MAX_BYTES`.
     """
-    for _ in range(_LOOKS):
+    for look in range(_LOOKS):
+        if look:
+            time.sleep(_EXEC_SECONDS)
         try:
             block = _read_block(thread, "environ")
         except ProcessLookupError:
@@ -49,13 +51,12 @@ def read_block(thread: int) -> bytes:
         if stat.has_exited:
             raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH))
         if not stat.has_program:
-            time.sleep(_EXEC_SECONDS)
             continue
         if stat.environment_start is None:
             raise _unreadable("the kernel hides its memory")
         if stat.environment_start == stat.environment_end:
             return b""
-    raise _unreadable("it is ending, or begins another program at the moment")
+    raise _unreadable("it is ending or begins another program, or is a thread of the kernel")
 
 
 def _read_stat(thread: int) -> Stat:

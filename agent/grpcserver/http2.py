@@ -31,8 +31,8 @@ _MAX_CONTINUATIONS = 32
 _WORK_PER_COST = 8
 _BYTES_PER_COST = 1024
 _MAX_OUT_BYTES = 65_536
-"""Of messages in `out`: more stays in the streams, where writers wait for it and it is counted,
-until the transport has taken what is there."""
+"""Of messages in `out`, and one frame: more stays in the streams, where writers wait for it and it
+is counted, until the transport has taken what is there."""
 REQUEST_COST = 8
 """A request costs as much as eight frames that bring nothing."""
 RESET_COST = 8
@@ -98,8 +98,9 @@ class Stream:
 
 
 class Http2Connection:
-    """The state of one connection. What is to be sent is in `out`, in its order;
-    the connection that takes it from there calls `taken`.
+    """The state of one connection. What is to be sent is in `out`, in its order.
+
+    The owner takes it from there and calls `taken`, and `send_waiting` while `has_waiting` is true.
 
     `closing` is set once the connection is to be closed as soon as `out` is sent.
     """
@@ -132,7 +133,7 @@ class Http2Connection:
         self.sent_bytes = 0
         """Bytes of messages that were put into `out` since the start."""
         self._taken_bytes = 0
-        """Those of them that the transport has taken."""
+        """Those of them that have been given to the transport."""
         self.is_open = False
         """The peer's preface and its first SETTINGS have come."""
         self.last_stream_id = 0
@@ -303,7 +304,7 @@ class Http2Connection:
             or size > self._send_window
             or size > stream.send_window
             or self.paused
-            or self.sent_bytes - self._taken_bytes >= _MAX_OUT_BYTES
+            or self.untaken_bytes >= _MAX_OUT_BYTES
             or stream.local_closed
             or stream.pending
         ):
@@ -325,6 +326,7 @@ class Http2Connection:
         if stream.id in self.streams:
             self._send_reset(stream.id, code)
             self._drop(stream)
+            self._close_if_done()
 
     def ping(self, opaque: bytes) -> None:
         """Send PING with eight bytes."""
@@ -344,21 +346,21 @@ class Http2Connection:
         self._close_if_done()
 
     def taken(self) -> None:
-        """What was in `out` has been given to the transport: put more there, if any waits."""
+        """What was in `out` has been given to the transport."""
         self._taken_bytes = self.sent_bytes
-        if self._waiting:
-            self._flush()
+
+    @property
+    def untaken_bytes(self) -> int:
+        """How many bytes of messages are in `out`."""
+        return self.sent_bytes - self._taken_bytes
 
     @property
     def has_waiting(self) -> bool:
-        """Whether streams have data that may be sent once what is in `out` is taken."""
-        return bool(self._waiting)
+        """Whether more data may be sent, once what is in `out` is taken."""
+        return bool(self._waiting) and self._send_window > 0 and not self.paused
 
-    def resume(self) -> None:
-        """The transport takes more: put into `out` what waits."""
-        self.paused = False
-        if not self.out:
-            self._taken_bytes = self.sent_bytes
+    def send_waiting(self) -> None:
+        """Put into `out` what waits."""
         self._flush()
 
     def close_streams(self) -> None:

@@ -30,9 +30,9 @@ _PORTION_COST = 24
 """What is processed at once of one connection: about three requests."""
 _PORTION_SECONDS = 0.0001
 """No other call begins in a portion that has taken this long: a call may take as long as three."""
-_MANY_PARTS = 4
+_CHARGED_BYTES = 8192
 """Of output: from here on its write takes long enough to be charged. A portion of small responses
-has three."""
+has less."""
 _CLOSE_SECONDS = 5.0
 
 
@@ -147,12 +147,7 @@ class Connection:
         transport = self._transport
         if self._is_queued or self.http2.paused or not (transport and transport.is_reading()):
             self._read_or_not()
-        if policy is None or len(self.http2.out) < _MANY_PARTS:
-            self.flush()
-            return
-        began = perf_counter()
         self.flush()
-        policy.processed(self, perf_counter() - began, 0)
 
     def _process(self) -> None:
         began = perf_counter()
@@ -210,7 +205,7 @@ class Connection:
     def turn_ended(self) -> None:
         """Send what a handler has written in this turn, and note the time as the handler's."""
         began = perf_counter()
-        self.flush()
+        self._flush(is_charged=False)
         self.resumed(perf_counter() - began)
 
     def eof_received(self) -> None:
@@ -228,12 +223,21 @@ class Connection:
         self._read_or_not()
 
     def resume_writing(self) -> None:
-        """The peer reads again: what is left is sent when the policy lets it."""
+        """The peer reads again: more of what waits is sent when the policy lets it."""
+        self.http2.paused = False
+        self._read_or_not()
         policy = self._server.policy
-        if policy is not None and not policy.may_process(self):
-            self._write_later()
-            return
-        self._write_on()
+        if self.http2.has_waiting and (policy is None or policy.may_process(self)):
+            self._write_on()
+        else:
+            self.flush()
+            if self.http2.has_waiting:
+                self._write_later()
+
+    def wrote(self, seconds: float) -> None:
+        """Charge for the time of a write."""
+        if self._server.policy is not None:
+            self._server.policy.processed(self, seconds, 0)
 
     def _write_later(self) -> None:
         """Send more of what waits in the streams, in the order of the policy.
@@ -254,15 +258,13 @@ class Connection:
 
     def _write_on(self) -> None:
         self._is_write_queued = False
-        transport, policy = self._transport, self._server.policy
+        transport = self._transport
         if transport is None or transport.is_closing() or transport.get_write_buffer_size():
             return  # in the last case `resume_writing` follows
         began = perf_counter()
-        self.http2.resume()
-        self._read_or_not()
-        self.flush()
-        if policy is not None:
-            policy.processed(self, perf_counter() - began, 0)
+        self.http2.send_waiting()
+        self._flush(is_charged=False)
+        self.wrote(perf_counter() - began)
 
     def connection_lost(self) -> None:
         """End all calls."""
@@ -307,23 +309,29 @@ class Connection:
         An unexpected error is logged and ends the connection. It is not raised: code that flushes
         many connections, or answers a call, goes on.
         """
+        self._flush(is_charged=True)
+
+    def _flush(self, *, is_charged: bool) -> None:
         self._flushing = False
         try:
-            self._send()
+            self._send(is_charged=is_charged)
         except Exception as error:  # noqa: BLE001 - a bug, whose traceback the loop's handler logs
             self.fail(error)
 
-    def _send(self) -> None:
+    def _send(self, *, is_charged: bool) -> None:
         transport, out = self._transport, self.http2.out
         if transport is None or transport.is_closing():
             out.clear()
             return
         if out:
+            is_long = is_charged and self.http2.untaken_bytes >= _CHARGED_BYTES
+            began = perf_counter() if is_long else 0.0
             transport.write(out[0] if len(out) == 1 else b"".join(out))
             out.clear()
-            if not self.http2.has_waiting:
-                self.http2.taken()
-            elif not self.http2.paused:
+            self.http2.taken()
+            if is_long:
+                self.wrote(perf_counter() - began)
+            if self.http2.has_waiting:
                 self._write_later()
         if self._unsent:
             self._call_sent()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+from time import perf_counter
 from typing import Protocol
 
 from netutil.agent.grpcserver.poller import ENDED, READABLE, WRITABLE, Poller
@@ -33,6 +34,9 @@ class TransportEvents(Protocol):
 
     def pause_writing(self) -> None:
         """The kernel did not take all that was written."""
+
+    def wrote(self, seconds: float) -> None:
+        """A write of what was left has taken so long."""
 
     def resume_writing(self) -> None:
         """The kernel has taken all that was written. What is raised ends the connection."""
@@ -189,6 +193,7 @@ class SocketTransport:
                 self._events.pause_writing()
 
     def _write_unsent(self) -> None:
+        began = perf_counter()
         try:
             sent = self._socket.send(self._unsent)
         except BlockingIOError:
@@ -197,6 +202,8 @@ class SocketTransport:
             self.abort()
             return
         del self._unsent[:sent]
+        if self._events is not None:
+            self._events.wrote(perf_counter() - began)
         if self._unsent:
             return
         if self._is_closing:

@@ -1,4 +1,7 @@
-"""Parses a process's environment, and the devices in its variables. Pure."""
+"""Parses a process's environment, and the devices in its variables. Reads nothing.
+
+`parse_environment` yields the CPU between pieces of a large block: it is not for the event loop.
+"""
 
 from __future__ import annotations
 

@@ -48,6 +48,7 @@ class Echoing:
             out += b"".join(self.http2.out)
             self.http2.out.clear()
             self.http2.taken()
+            self.http2.send_waiting()
         return bytes(out)
 
 

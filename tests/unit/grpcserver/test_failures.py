@@ -42,7 +42,9 @@ async def opened(bench: Bench) -> tuple[RawClient, Connection]:
 
 
 @pytest.mark.interpreted
-@pytest.mark.parametrize(("method", "is_paused"), [("taken", 0), ("resume", 0), ("resume", 1)])
+@pytest.mark.parametrize(
+    ("method", "is_paused"), [("taken", False), ("send_waiting", False), ("send_waiting", True)]
+)
 async def test_a_failed_send_is_logged_and_ends_its_connection_only(
     method: str, is_paused: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -42,6 +42,9 @@ class Recorder:
     def pause_writing(self) -> None:
         self.events.append("pause")
 
+    def wrote(self, seconds: float) -> None:
+        assert seconds >= 0
+
     def resume_writing(self) -> None:
         self.events.append("resume")
 
