@@ -16,6 +16,7 @@ from netutil.agent.grpcserver.framing import EncodedMessage
 from netutil.agent.grpcserver.poller import peer_closed
 from netutil.agent.grpcserver.protocol import Connection
 from netutil.agent.grpcserver.server import CallPolicy, Server
+from netutil.agent.grpcserver.steps import gather
 
 __all__ = [
     "Call",
@@ -31,5 +32,6 @@ __all__ = [
     "StreamLimits",
     "Timeouts",
     "call_of",
+    "gather",
     "peer_closed",
 ]

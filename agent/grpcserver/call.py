@@ -399,7 +399,7 @@ class Call(grpc.aio.ServicerContext[Any, Any]):
     def _run_to_first_wait(
         self, main: Coroutine[Any, Any, None], context: contextvars.Context
     ) -> None:
-        first = FirstStep()
+        first = FirstStep(self.connection)
         asyncio.tasks._enter_task(self._loop, first)  # type: ignore[arg-type]
         try:
             waiting = main.send(None)

@@ -12,8 +12,9 @@ import asyncio
 import contextvars
 from collections.abc import Callable, Coroutine, Generator
 from time import perf_counter
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
+T = TypeVar("T")
 _Wake = Callable[[Any], object]
 
 
@@ -43,6 +44,9 @@ class FirstStep:
     """
 
     task: asyncio.Task[None] | None = None
+
+    def __init__(self, steps: Steps) -> None:
+        self.steps = steps
 
     def cancel(self, msg: object = None) -> bool:
         """Cancel the task; return False without one."""
@@ -119,7 +123,7 @@ class Turn:
             raise asyncio.CancelledError
 
 
-class ResumedHandler(Coroutine[Any, Any, None]):
+class ResumedHandler(Coroutine[Any, Any, Any]):
     """A coroutine that was started and waits for `waiting`, for a task that goes on with it.
 
     For the task, a coroutine that is cancelled has ended as any other. A task keeps the error that
@@ -137,8 +141,8 @@ class ResumedHandler(Coroutine[Any, Any, None]):
         "_is_begun",
         "_is_future",
         "_loop",
-        "_steps",
         "_waiting",
+        "steps",
     )
 
     def __init__(
@@ -155,10 +159,19 @@ class ResumedHandler(Coroutine[Any, Any, None]):
             # Set from the `await` until a task waits. Another coroutine may await it before that.
             waiting._asyncio_future_blocking = False
         self._loop = loop
-        self._steps = steps
+        self.steps = steps
         self._is_begun = self._has_turn = False
         self._error: tuple[Any, ...] | None = None
         """What the next step begins with, where that is an error."""
+
+    @classmethod
+    def of_new(
+        cls, coroutine: Coroutine[Any, Any, Any], loop: asyncio.AbstractEventLoop, steps: Steps
+    ) -> ResumedHandler:
+        """Return this for a coroutine that has not been started."""
+        made = cls(coroutine, None, loop, steps)
+        made._is_begun = True
+        return made
 
     def send(self, value: Any) -> Any:
         """Hand what is waited for to the task, then go on, each time when the step may run.
@@ -167,7 +180,7 @@ class ResumedHandler(Coroutine[Any, Any, None]):
         """
         if not self._is_begun:
             return self._begun()
-        if not (self._has_turn or self._steps.may_resume()):
+        if not (self._has_turn or self.steps.may_resume()):
             return self._turn()
         self._has_turn = False
         error, self._error = self._error, None
@@ -193,7 +206,7 @@ class ResumedHandler(Coroutine[Any, Any, None]):
                 waiting._asyncio_future_blocking = False  # since the task does not get it
         if is_cancel:  # which ends the wait for a step too
             self._has_turn, self._error = False, None
-        elif not (self._has_turn or self._steps.may_resume()):
+        elif not (self._has_turn or self.steps.may_resume()):
             self._error = error
             return self._turn()
         self._has_turn = False
@@ -212,7 +225,7 @@ class ResumedHandler(Coroutine[Any, Any, None]):
 
     def _turn(self) -> Turn:
         self._has_turn = True
-        return Turn(self._loop, self._steps)
+        return Turn(self._loop, self.steps)
 
     def _step(self, resume: Callable[..., Any], *arguments: Any) -> Any:
         began = perf_counter()
@@ -221,7 +234,7 @@ class ResumedHandler(Coroutine[Any, Any, None]):
         except asyncio.CancelledError:
             raise StopIteration from None
         finally:
-            self._steps.resumed(perf_counter() - began)
+            self.steps.resumed(perf_counter() - began)
             del arguments  # the traceback of an error among them refers to this frame
 
     def close(self) -> None:
@@ -230,3 +243,25 @@ class ResumedHandler(Coroutine[Any, Any, None]):
 
     def __await__(self) -> Generator[Any, Any, None]:
         raise TypeError("only a task goes on with it")
+
+
+async def gather(*coroutines: Coroutine[Any, Any, T]) -> list[T | BaseException]:
+    """Return what coroutines that run at the same time return, or what they raise.
+
+    Where a handler calls this, each of their steps is in the order of the handler's own.
+    """
+    loop = asyncio.get_running_loop()
+    steps = _current_steps()
+    if steps is None:
+        return await asyncio.gather(*coroutines, return_exceptions=True)
+    tasks: list[asyncio.Task[T]] = [
+        loop.create_task(ResumedHandler.of_new(one, loop, steps)) for one in coroutines
+    ]
+    return await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _current_steps() -> Steps | None:
+    """Return what decides when the current handler goes on, None outside of handlers."""
+    task = asyncio.current_task()
+    found = task if isinstance(task, FirstStep) else task.get_coro() if task is not None else None
+    return found.steps if isinstance(found, FirstStep | ResumedHandler) else None

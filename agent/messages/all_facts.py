@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from functools import partial
 
@@ -17,7 +16,7 @@ from netutil.agent.errors import (
     QuotaExceeded,
     unreadable,
 )
-from netutil.agent.grpcserver import EncodedMessage
+from netutil.agent.grpcserver import EncodedMessage, gather
 from netutil.agent.identity.peer import Peer
 from netutil.agent.messages.answers import Answers
 from netutil.agent.messages.encode import PARTS, Answer, Parts
@@ -105,11 +104,11 @@ async def _made(group: _Makers) -> dict[str, Answer | BaseException]:
             made[name] = found
         else:
             waiting[name] = found
-    if len(waiting) == 1:  # needs no task, whose steps would be in no order of the pods
+    if len(waiting) == 1:  # needs no task
         ((name, one),) = waiting.items()
         made[name] = await _ended(one)
     elif waiting:
-        answers = await asyncio.gather(*waiting.values(), return_exceptions=True)
+        answers = await gather(*map(_ended, waiting.values()))
         made.update(zip(waiting, answers, strict=True))
     return made
 

@@ -10,7 +10,7 @@ from contextvars import ContextVar
 from typing import Any
 
 import grpc
-from netutil.agent.grpcserver import Connection
+from netutil.agent.grpcserver import Connection, gather
 from netutil.agent.grpcserver.steps import ResumedHandler
 
 from tests.support import http2
@@ -348,3 +348,83 @@ async def test_the_end_of_a_connection_ends_calls_that_wait_for_a_step() -> None
         await until(lambda: not bench.server.connections)
         await until(lambda: policy.forgotten == 1)
         assert await run_outside_of_tasks(work, went_on.copy) == [[]]
+
+
+async def waits(gate: asyncio.Event, ended: list[str]) -> str:
+    """A part of an answer that waits once."""
+    try:
+        await gate.wait()
+    except asyncio.CancelledError:
+        ended.append("cancelled")
+        raise
+    ended.append("done")
+    return "part"
+
+
+async def test_each_step_of_what_a_handler_gathers_is_in_order() -> None:
+    policy, gate = Turns(), asyncio.Event()
+    ended: list[str] = []
+
+    async def handler(request: bytes, _: Any) -> bytes:
+        found = await gather(waits(gate, ended), waits(gate, ended))
+        return repr(found).encode()
+
+    async with serving(policy=policy) as bench:
+        client = await asked(bench, handler)
+        for _ in range(2):  # they begin
+            await run_outside_of_tasks(await policy.due())
+        assert not policy.work
+        gate.set()
+        first, second = await policy.due(), await policy.due()
+        assert await run_outside_of_tasks(first, ended.copy) == [["done"]]
+        assert await run_outside_of_tasks(second, ended.copy) == [["done", "done"]]
+        await run_outside_of_tasks(await policy.due())  # the handler itself
+        found, data = await client.answer(1)
+        assert (found["grpc-status"], data[5:]) == ("0", b"['part', 'part']")
+        assert len(policy.seconds) >= 5
+
+
+async def test_a_handler_that_waited_gathers_in_order_too() -> None:
+    policy, gate = Turns(), asyncio.Event()
+    gate.set()
+
+    async def handler(request: bytes, _: Any) -> bytes:
+        await asyncio.sleep(0)
+        return repr(await gather(waits(gate, []))).encode()
+
+    async with serving(policy=policy) as bench:
+        client = await asked(bench, handler)
+        for _ in range(3):  # the handler, the part, the handler
+            await run_outside_of_tasks(await policy.due())
+        assert (await client.answer(1))[1][5:] == b"['part']"
+
+
+async def test_a_cancelled_handler_cancels_what_it_gathers() -> None:
+    policy, gate = Turns(), asyncio.Event()
+    ended: list[str] = []
+
+    async def handler(request: bytes, _: Any) -> bytes:
+        try:
+            await gather(waits(gate, ended), waits(gate, ended))
+        except asyncio.CancelledError:
+            ended.append("handler")
+            raise
+        return request
+
+    async with serving(policy=policy) as bench:
+        client = await asked(bench, handler)
+        await run_outside_of_tasks(await policy.due())  # one has begun, the other has not
+        client.send(http2.rst_stream(1, 8))
+        await until(lambda: ended[-1:] == ["handler"])
+        assert ended == ["cancelled", "handler"]
+        assert not policy.work
+
+
+async def test_gathered_errors_are_results() -> None:
+    async def fails() -> str:
+        raise ValueError("a bug")
+
+    gate = asyncio.Event()
+    gate.set()
+    found = await gather(waits(gate, []), fails())
+    assert (found[0], repr(found[1])) == ("part", "ValueError('a bug')")
