@@ -132,7 +132,7 @@ class Http2Connection:
         self.overhead = 0
         self.sent_bytes = 0
         """Bytes of messages that were put into `out` since the start."""
-        self._taken_bytes = 0
+        self.taken_bytes = 0
         """Those of them that have been given to the transport."""
         self.is_open = False
         """The peer's preface and its first SETTINGS have come."""
@@ -304,7 +304,7 @@ class Http2Connection:
             or size > self._send_window
             or size > stream.send_window
             or self.paused
-            or self.untaken_bytes >= _MAX_OUT_BYTES
+            or self.sent_bytes - self.taken_bytes >= _MAX_OUT_BYTES
             or stream.local_closed
             or stream.pending
         ):
@@ -345,14 +345,10 @@ class Http2Connection:
         self._goaway_received = True
         self._close_if_done()
 
-    def taken(self) -> None:
-        """What was in `out` has been given to the transport."""
-        self._taken_bytes = self.sent_bytes
-
-    @property
-    def untaken_bytes(self) -> int:
-        """How many bytes of messages are in `out`."""
-        return self.sent_bytes - self._taken_bytes
+    def taken(self) -> bool:
+        """Note that the transport has what was in `out`; return `has_waiting`."""
+        self.taken_bytes = self.sent_bytes
+        return bool(self._waiting) and self.has_waiting
 
     @property
     def has_waiting(self) -> bool:
@@ -650,7 +646,7 @@ class Http2Connection:
     def _flush(self) -> None:
         """Send queued data in frames, stream after stream, as far as the windows go."""
         waiting = self._waiting
-        end = self._taken_bytes + _MAX_OUT_BYTES
+        end = self.taken_bytes + _MAX_OUT_BYTES
         while waiting and self._send_window > 0 and not self.paused and self.sent_bytes < end:
             stream, _ = waiting.popitem(last=False)
             if stream.send_window <= 0:

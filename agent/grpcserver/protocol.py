@@ -324,14 +324,15 @@ class Connection:
             out.clear()
             return
         if out:
-            is_long = is_charged and self.http2.untaken_bytes >= _CHARGED_BYTES
+            http2 = self.http2
+            is_long = is_charged and http2.sent_bytes - http2.taken_bytes >= _CHARGED_BYTES
             began = perf_counter() if is_long else 0.0
             transport.write(out[0] if len(out) == 1 else b"".join(out))
             out.clear()
-            self.http2.taken()
+            has_waiting = http2.taken()
             if is_long:
                 self.wrote(perf_counter() - began)
-            if self.http2.has_waiting:
+            if has_waiting:
                 self._write_later()
         if self._unsent:
             self._call_sent()
