@@ -122,6 +122,7 @@ lint: venv $(TREE)  ## ruff, mypy --strict, generated sync client, declared depe
 	$(BIN)/python -m scripts.words
 	$(BIN)/python -m scripts.compiled
 	PYTHONPATH=$(TREE) $(BIN)/lint-imports --config setup.cfg
+	PYTHONPATH=$(TREE) $(BIN)/python -m scripts.picture --check
 
 $(COMPILED)/.installed: $(VENV)/.installed setup.py setup.cfg \
     $(shell find agent client proto -name '*.py' -o -name '*.pyi' -o -name '*.proto')
