@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from netutil.agent.pods.directory import PodDirectory
+from netutil.agent.pods.sources.base import ConfirmTiming
 
 from tests.support.fakes.apiserver import NODE, ApiServer, following, holding, names, pod, shown
 from tests.support.waiting import until
@@ -86,11 +87,12 @@ class TestFollowing:
             await until(lambda: len(api.watched) == 2)
         assert api.watched[1]["resourceVersion"] == "102"
 
-    async def test_a_watch_that_begins_and_stays_quiet_confirms_the_list(
+    async def test_a_watch_that_stays_quiet_confirms_the_list(
         self, api: ApiServer, api_settings: dict[str, Any]
     ) -> None:
         api.put(pod(1))
-        async with following(api_settings) as directory:
+        soon = ConfirmTiming(quiet_seconds=0.2, jitter_seconds=0.0)
+        async with following(api_settings, confirm=soon) as directory:
             before = await directory.refresh()
             await until(lambda: _observed_after(directory, before.observed_at))
             assert directory.generation == 1
