@@ -1,20 +1,22 @@
 """The current context of a kubeconfig, checked. Pure.
 
-client-go, `tools/clientcmd/api/v1/types.go`. The agent uses a token, a client certificate or an
-exec plugin, and refuses what it must not do: unverified TLS, a proxy, the providers of logins that
-Kubernetes has removed, a plugin that needs a terminal.
+client-go, `tools/clientcmd/api/v1/types.go`. The package `kubernetes` finds the context, its
+cluster and its user. The agent checks their types, which the package does not, uses a token, a
+client certificate or an exec plugin, and refuses what it must not do: unverified TLS, a proxy, the
+providers of logins that Kubernetes has removed, a plugin that needs a terminal.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 import yaml
-
-T = TypeVar("T")
+from kubernetes.config import ConfigException
+from kubernetes.config.kube_config import ConfigNode
+from netutil.agent.pods.http.login_files import shown
 
 
 class Cluster(msgspec.Struct, frozen=True, rename="kebab", gc=False):
@@ -80,63 +82,27 @@ class Kubeconfig:
     raw_cluster: dict[str, Any]
 
 
-class _Context(msgspec.Struct, frozen=True, gc=False):
-    cluster: str
-    user: str = ""
-
-
-class _NamedContext(msgspec.Struct, frozen=True):
-    name: str
-    context: _Context
-
-
-class _NamedCluster(msgspec.Struct, frozen=True):
-    name: str
-    cluster: dict[str, Any]
-
-
-class _NamedUser(msgspec.Struct, frozen=True):
-    name: str
-    user: dict[str, Any]
-
-
-class _Document(msgspec.Struct, frozen=True, rename="kebab"):
-    current_context: str
-    contexts: list[_NamedContext]
-    clusters: list[_NamedCluster]
-    users: list[_NamedUser] | None = None
-
-
 def selected(content: bytes, unusable: Callable[[str], Exception]) -> Kubeconfig:
     """Return the current context of a kubeconfig in JSON or YAML.
 
-    Raises what `unusable` makes of a reason, which never quotes the file: it may hold secrets.
+    Raises what `unusable` makes of a reason, which quotes nothing of the file but the names of
+    entries: others may be secrets.
     """
     try:
-        document = msgspec.convert(yaml.safe_load(content), _Document)
+        document = ConfigNode("kubeconfig", yaml.safe_load(content))
+        context = _named(document, "contexts", document["current-context"])
+        raw_cluster: dict[str, Any] = _named(document, "clusters", context["cluster"]).value
+        raw_user = _named(document, "users", context["user"]).value
+        cluster, user = msgspec.convert(raw_cluster, Cluster), msgspec.convert(raw_user, User)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f" in line {mark.line + 1}, column {mark.column + 1}" if mark else ""
         raise unusable(f"it is no YAML: {type(error).__name__}{where}") from None
-    except msgspec.ValidationError as error:
-        raise unusable(f"it is no kubeconfig: {error}") from None
-    except (ValueError, LookupError, AttributeError, RecursionError) as error:
-        # A date that is none, an empty !!int, a !!timestamp that is none, brackets without end.
-        raise unusable(f"it is no YAML: {type(error).__name__}") from None
-    name = document.current_context
-    context = _only([one.context for one in document.contexts if one.name == name])
-    if context is None:
-        raise unusable("it does not have its current-context once")
-    raw_cluster = _only([one.cluster for one in document.clusters if one.name == context.cluster])
-    if raw_cluster is None:
-        raise unusable("it does not have the cluster of its current-context once")
-    raw_user = _only([one.user for one in document.users or () if one.name == context.user])
-    if raw_user is None:
-        raise unusable("it does not have the user of its current-context once")
-    try:
-        cluster, user = msgspec.convert(raw_cluster, Cluster), msgspec.convert(raw_user, User)
-    except msgspec.ValidationError as error:
-        raise unusable(f"its current-context cannot be used: {error}") from None
+    except (ConfigException, msgspec.ValidationError) as error:
+        raise unusable(f"its current-context cannot be used: {shown(str(error))}") from None
+    except (ValueError, LookupError, AttributeError, TypeError, RecursionError) as error:
+        # A date that is none, an empty !!int, brackets without end; a list where names belong.
+        raise unusable(f"it is no kubeconfig: {type(error).__name__}") from None
     if refusal := _refusal(cluster, user):
         raise unusable(refusal)
     return Kubeconfig(cluster, user, raw_cluster)
@@ -159,10 +125,11 @@ def _refusal(cluster: Cluster, user: User) -> str:
     return ""
 
 
-def _only(found: list[T]) -> T | None:
-    return found[0] if len(found) == 1 else None
+def _named(document: ConfigNode, kind: str, name: object) -> ConfigNode:
+    """Return the entry of a list that has a name. Raises `ConfigException` if there is not one."""
+    return document[kind].get_with_name(name)[kind.removesuffix("s")]
 
 
 # msgspec examines a type at its first use, and crashes if two threads do so at once (0.22: SIGSEGV
 # in _core): so each type is examined here.
-_EXAMINED = tuple(map(msgspec.json.Decoder, (_Document, Cluster, User)))
+_EXAMINED = tuple(map(msgspec.json.Decoder, (Cluster, User)))
