@@ -37,8 +37,8 @@ def _return_freed_memory() -> None:
 def _silence_grpc() -> None:
     """Keep gRPC's C core from writing to standard error past the limits of the agent's log.
 
-    It has a line for each header that a client spells wrong: three bytes of a request made a
-    hundred of the log (grpc/doc/environment_variables.md, GRPC_VERBOSITY).
+    The C core has a line for each header that a client spells wrong: three bytes of a request made
+    a hundred of the log (grpc/doc/environment_variables.md, GRPC_VERBOSITY).
     """
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from netutil.agent.device_plugin.resource_name import is_extended_resource_name
 from netutil.agent.listener.unix_socket import MAX_PATH_BYTES
 
-# RFC 1123, as Kubernetes checks the names of nodes. It goes into a field selector.
+# RFC 1123, as Kubernetes checks the names of nodes. The name goes into a field selector.
 _NODE = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
 _DEVICE_PLUGIN_SOCKET = "/netutil.sock"
 _POD_SOURCES = ("kubelet", "apiserver", "pods-api", "auto")

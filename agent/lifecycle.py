@@ -180,7 +180,8 @@ def _limit_pauses() -> None:
     process, are frozen, and generation 1 is collected more often, while it is small. Generation 2
     is collected as often as usual: without the startup objects that is fast, and the garbage of
     connections and calls would otherwise grow to 30 MiB. A reading thread keeps the GIL for the
-    switch interval when the loop requests the GIL: 5 ms by default. It keeps the CPU for its slice.
+    switch interval when the loop requests the GIL: 5 ms by default. The thread keeps the CPU for
+    its slice.
     """
     gc.collect()
     gc.freeze()

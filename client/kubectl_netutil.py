@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """kubectl netutil: the operator's tool of a pod's or a node's agent, or of all, from anywhere.
 
-A plugin of kubectl: an executable named `kubectl-netutil` in the PATH. It finds the agent's pod
-on the right node and runs `netutil node …` in it by `kubectl exec`. This file needs nothing
-but Python and kubectl: it may be copied alone.
+A plugin of kubectl: an executable named `kubectl-netutil` in the PATH. The plugin finds the agent's
+pod on the right node and runs `netutil node …` in it by `kubectl exec`. This file needs nothing but
+Python and kubectl: it may be copied alone.
 """
 
 from __future__ import annotations

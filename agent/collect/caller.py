@@ -343,7 +343,7 @@ def _malformed(pid: str) -> InvalidArgument:
 def connection_of(process: PinnedProcess, tree: CgroupTree) -> Connection:
     """Return the connection that a pinned process would have. Raises as `identify_process`.
 
-    It is in no registry; the caller closes the process.
+    The connection is in no registry; the caller closes the process.
     """
     status = process.status()
     credentials = Credentials(process.pid, status.uids[1], status.gids[1])

@@ -124,8 +124,8 @@ def _cpus(
 def process_affinity(process: PinnedProcess) -> str | None:
     """Return the CPUs that a process may use as a kernel list, None if it has ended.
 
-    Those of its first thread, or of another one that runs if the first has ended. Nothing of it
-    blocks. Raises `QuotaExceeded` for a shortage.
+    The CPUs are those of its first thread, or of another one that runs if the first has ended.
+    Nothing of it blocks. Raises `QuotaExceeded` for a shortage.
     """
     try:
         try:

@@ -1,8 +1,8 @@
 """The health of devices as the kubelet reports it in the pod's status (KEP-4680). Pure.
 
 Source: status.containerStatuses[].allocatedResourcesStatus. The kubelet names a device of an
-extended resource by its ID. It names a device of a claim by the first of its CDI devices, or by
-"driver/pool/device" if it has none (pkg/kubelet/cm/dra, UpdateAllocatedResourcesStatus);
+extended resource by its ID. The kubelet names a device of a claim by the first of its CDI devices,
+or by "driver/pool/device" if it has none (pkg/kubelet/cm/dra, UpdateAllocatedResourcesStatus);
 PodResources says which CDI devices are a device's.
 """
 

@@ -42,7 +42,7 @@ class EnvironmentReader:
         self.first_processes: RecentCache[str, PinnedProcess] = RecentCache(
             max_first_processes, calls_per_period=3
         )
-        """By container ID. They are closed when they are released."""
+        """By container ID. Each is closed when it is released."""
 
     def read(self, caller: Caller, pid: str, read: Callable[[int], T]) -> Ready[T] | Awaitable[T]:
         """Return what `read` makes of a process, if its environment is for the caller.
@@ -91,8 +91,8 @@ class EnvironmentReader:
 
         That is the first process of the container of the process: None where the process is that
         one, and an error where it cannot be read. The rule is that of `read`: what the
-        kernel would not let the caller read itself is `PermissionDenied`. It is `NotFound` where
-        the container has no cgroup that the agent can see.
+        kernel would not let the caller read itself is `PermissionDenied`. The error is `NotFound`
+        where the container has no cgroup that the agent can see.
         """
         target, cgroups = await self._target(caller, pid)
         container_id = cgroups.container_id or ""

@@ -57,7 +57,10 @@ class LoopCpu:
             self.release(0)
 
     def release(self, thread: int) -> None:
-        """Let a thread (gettid(2)) run on every CPU that the loop may run on. It is to `part`."""
+        """Let a thread (gettid(2)) run on every CPU that the loop may run on.
+
+        The thread itself calls `part` afterwards.
+        """
         mask = _Mask()
         if _LIBC.sched_getaffinity(self._loop_thread, _MASK_BYTES, mask) >= 0:
             _LIBC.sched_setaffinity(thread, _MASK_BYTES, mask)

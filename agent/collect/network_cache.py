@@ -6,8 +6,8 @@ addresses are others, or it is `_MAX_AGE_SECONDS` old. A change only marks it as
 call waits for a reading that begins after the call, which all waiting calls share.
 
 A held socket keeps a network namespace in being. So an entry is held by processes that have asked
-and are in it. It is released when the last of them ends, or has entered another namespace, and
-after `_IDLE_SECONDS` without a call.
+and are in it. The entry is released when the last of them ends, or has entered another namespace,
+and after `_IDLE_SECONDS` without a call.
 """
 
 from __future__ import annotations
@@ -197,8 +197,8 @@ class NetworkCache:
     ) -> LiveNetwork:
         """Return the namespace that a process was just seen in, as it is at some time from now on.
 
-        It is held from then on, by that process. Raises as `facts.links.read_links` and as the
-        pool of reads, and `NamespaceChangedError` if the process has entered another one.
+        The namespace is held from then on, by that process. Raises as `facts.links.read_links` and
+        as the pool of reads, and `NamespaceChangedError` if the process has entered another one.
         """
         found = self.current(process, namespace)
         if found is not None:

@@ -232,9 +232,9 @@ class ReadPool:
     def join(self, pod_key: str, share: Hashable, what: str) -> Awaitable[Any] | None:
         """Return the outcome of the next read of what `share` says, None if none is waiting.
 
-        It is a read that has not begun, so it is no older than one of the caller's own, and is made
-        once for all waiting callers. Awaiting it, which has to be at once, raises as `run`.
-        Raises `QuotaExceeded` itself.
+        The outcome is of a read that has not begun, so it is no older than one of the caller's own,
+        and is made once for all waiting callers. Awaiting it, which has to be at once, raises as
+        `run`. Raises `QuotaExceeded` itself.
         """
         lane = self._lanes.get(pod_key)
         if lane is None:

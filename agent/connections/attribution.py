@@ -62,9 +62,10 @@ class KnownPeers:
     """What is known of the peers of a socket beyond their connections.
 
     `recent` has the quota keys of identified peers by their PIDs. A PID may be another process's by
-    now, so it decides about nothing but the order of work. It stays empty unless `are_pinned`: the
-    kernel pins each peer at its connect(2), so that identification may wait. `over_limit` has the
-    PIDs of those that were past a limit within the last second, with their quota keys.
+    now, so it decides about nothing but the order of work. `recent` stays empty unless
+    `are_pinned`: the kernel pins each peer at its connect(2), so that identification may wait.
+    `over_limit` has the PIDs of those that were past a limit within the last second, with their
+    quota keys.
     """
 
     are_pinned: bool = False

@@ -1,7 +1,8 @@
 """Converts errors of the driver into statuses, in one place.
 
-The kubelet takes INVALID_ARGUMENT and INTERNAL as final: the volume is not mounted. It takes
-UNAVAILABLE as uncertain, and calls again (kubernetes pkg/volume/csi/csi_client.go, isFinalError).
+The kubelet takes INVALID_ARGUMENT and INTERNAL as final: the volume is not mounted. The kubelet
+takes UNAVAILABLE as uncertain, and calls again (kubernetes pkg/volume/csi/csi_client.go,
+isFinalError).
 """
 
 from __future__ import annotations

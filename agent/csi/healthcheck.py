@@ -1,7 +1,7 @@
 """`netutil-csi --check`: a client of the running driver, for the liveness probe.
 
-It finds what a process cannot know of itself: that its sockets were removed, or replaced by those
-of a driver that does not run, and that the source was removed from the host.
+The client finds what a process cannot know of itself: that its sockets were removed, or replaced by
+those of a driver that does not run, and that the source was removed from the host.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Keeps the agent's device plugin registered with the kubelet.
 
-The kubelet has the plugin for as long as its ListAndWatch stream is open. It ends the stream when
-it stops. A kubelet that starts removes all sockets of the directory and makes its own; then each
-plugin has to register again. Kubelets from 1.25 to 1.35 also end the stream of a plugin
+The kubelet has the plugin for as long as its ListAndWatch stream is open. The kubelet ends the
+stream when it stops. A kubelet that starts removes all sockets of the directory and makes its own;
+then each plugin has to register again. Kubelets from 1.25 to 1.35 also end the stream of a plugin
 when another one of the same resource ends, as in an update with surge (kubernetes#121994,
 kubernetes#127803). So the plugin registers again whenever its stream has ended. Each time it
 listens under a fresh name: kubelets since the fix of that distinguish plugins by it.
@@ -93,7 +93,7 @@ class DevicePlugin:
     def __init__(
         self, settings: PluginSettings, state: PluginState, has_socket: Callable[[], bool]
     ) -> None:
-        """`has_socket` returns whether the pods' socket is this agent's. It must not block."""
+        """`has_socket` returns whether the pods' socket is this agent's, and must not block."""
         self._settings = settings
         self._state = state
         self._has_socket = has_socket

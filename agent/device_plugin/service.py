@@ -1,7 +1,7 @@
 """The service that the kubelet calls: devices, and the mount that goes with each of them.
 
-A device represents one container that has the mount. It has no state: every device gives the same
-mount, so the identifiers in a request do not matter.
+A device represents one container that has the mount. A device has no state: every device gives the
+same mount, so the identifiers in a request do not matter.
 """
 
 from __future__ import annotations

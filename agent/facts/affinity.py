@@ -3,7 +3,7 @@
 Source: sched_getaffinity(2), which takes no lock that a workload can hold (sched_getaffinity in
 the kernel's kernel/sched/syscalls.c: the thread's pi_lock, a spinlock). The kernel's answer is the
 thread's mask without CPUs that are not active (cpu_active_mask): offline, or about to be.
-`Cpus_allowed` in /proc/<pid>/status is the mask itself. They differ only for a thread whose mask
+`Cpus_allowed` in /proc/<pid>/status is the mask itself. The two differ only for a thread whose mask
 no cpuset narrows: that names all CPUs that the node could ever have.
 """
 

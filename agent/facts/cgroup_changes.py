@@ -6,10 +6,10 @@ sweep reads the effective sets of all watched containers again. A file that is h
 container's answers is read by its descriptor: a walk of its path may wait for a process that
 creates or removes cgroups.
 
-Limits of the cgroups above a container apply to the container too. Those directories are watched as
-well, each once for all containers below. The kubelet and systemd often write the present value
-there again, and one such write would wake all streams of the node. So a write there notifies only
-if the file of a limit then has another content.
+Limits of the cgroups above a container apply to the container too. The directories above are
+watched as well, each once for all containers below. The kubelet and systemd often write the present
+value there again, and one such write would wake all streams of the node. So a write there notifies
+only if the file of a limit then has another content.
 """
 
 from __future__ import annotations

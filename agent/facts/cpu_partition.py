@@ -3,7 +3,7 @@
 Sources: cgroup-v2.rst, section "Cpuset" (cpuset.cpus.partition, cpuset.cpus.exclusive,
 cpuset.cpus.exclusive.effective); cgroup-v1/cpusets.rst, section 1.4 (cpuset.cpu_exclusive).
 
-The kernel enforces a partition, independent of who requested it. It is no statement of the
+The kernel enforces a partition, independent of who requested it. A partition is no statement of the
 kubelet's, and the kubelet's CPU manager makes none: it gives CPUs to a container and takes them out
 of the sets of the other containers that it knows.
 """

@@ -2,9 +2,9 @@
 
 Both file systems are kernfs, which produces the content of a file on each read at offset 0
 (kernfs_seq_start and seq_read_iter in the kernel's fs/kernfs/file.c and fs/seq_file.c), so
-pread(2) on a held descriptor shows what a reader that opens the file at that moment sees. It costs
-a tenth of walking the path, opening, reading and closing, and takes no lock of the file system:
-only a mutex of the open file itself and an active reference of its node.
+pread(2) on a held descriptor shows what a reader that opens the file at that moment sees. Such a
+read costs a tenth of walking the path, opening, reading and closing, and takes no lock of the file
+system: only a mutex of the open file itself and an active reference of its node.
 
 A file that was removed answers ENODEV for ever (kernfs_get_active fails), on cgroup v1 and v2. A
 cgroup that is removed and made again under its name has other files, which are not these. So a
@@ -88,7 +88,7 @@ class HeldDirectory:
 
 
 class HeldDirectories:
-    """The held directories by path. Those above several containers are shared by them.
+    """The held directories by path. Directories above several containers are shared by them.
 
     `descriptors` counts what is open. For one thread.
     """

@@ -103,7 +103,7 @@ def read_pools(host_root: str, files: Files = BY_PATH) -> tuple[HugepagePool, ..
     """Return the node's pools, the smallest pages first; () if the kernel has none.
 
     Files: /sys/kernel/mm/hugepages/hugepages-<size>kB/{nr,free,resv,surplus}_hugepages, and
-    the same but resv in /sys/devices/system/node/node<n>/hugepages, by NUMA node. They are
+    the same but resv in /sys/devices/system/node/node<n>/hugepages, by NUMA node. The files are
     counters without a lock (mm/hugetlb_sysfs.c). Only nr is read while that is 0: it counts all
     pages, free and surplus ones too, and reserved ones are free (`gather_surplus_pages` in
     mm/hugetlb.c). Raises OSError if one cannot be read.

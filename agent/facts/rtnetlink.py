@@ -109,8 +109,8 @@ def event_socket(groups: int) -> socket.socket:
     """Return a socket that receives what the multicast `groups` of rtnetlink are sent.
 
     In the network namespace of the calling thread. `groups` is a mask: bit n is group n + 1 of
-    enum rtnetlink_groups. It does not block, and its buffer is small, so that a flood of changes
-    soon ends in ENOBUFS, which says all that the rest would.
+    enum rtnetlink_groups. The socket does not block, and its buffer is small, so that a flood of
+    changes soon ends in ENOBUFS, which says all that the rest would.
     """
     made = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
     try:

@@ -87,9 +87,9 @@ def read_topology(host_root: str, cpus: Iterable[int] | None = None) -> tuple[Cp
 class Topology:
     """A host's CPUs, each read once for as long as the kernel says the same of all of them.
 
-    On a host of 256 CPUs theirs are a thousand files. They change only when a CPU goes offline or
-    comes, which `online` shows, or is kept for something else. The files that show it are held
-    open and read at each look. `read` is for any thread, the others for one.
+    On a host of 256 CPUs theirs are a thousand files. Their content changes only when a CPU goes
+    offline or comes, which `online` shows, or is kept for something else. The files that show it
+    are held open and read at each look. `read` is for any thread, the others for one.
     """
 
     def __init__(self, host_root: str) -> None:

@@ -1,6 +1,6 @@
 """gRPC on connections that the caller accepts: HTTP/2 in the server's role, on asyncio.
 
-It knows nothing of the agent, and serves grpcio's own servicers unmodified.
+The server knows nothing of the agent, and serves grpcio's own servicers unmodified.
 """
 
 from netutil.agent.grpcserver.call import Call, Status, call_of

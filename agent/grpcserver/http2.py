@@ -133,7 +133,7 @@ class Http2Connection:
         self.sent_bytes = 0
         """Bytes of messages that were put into `out` since the start."""
         self.taken_bytes = 0
-        """Those of them that have been given to the transport."""
+        """How many of these bytes have been given to the transport."""
         self.is_open = False
         """The peer's preface and its first SETTINGS have come."""
         self.last_stream_id = 0

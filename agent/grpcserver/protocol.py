@@ -306,8 +306,8 @@ class Connection:
     def flush(self) -> None:
         """Send what is there, in one write; close what is to be closed.
 
-        An unexpected error is logged and ends the connection. It is not raised: code that flushes
-        many connections, or answers a call, goes on.
+        An unexpected error is logged and ends the connection. The error is not raised: code that
+        flushes many connections, or answers a call, goes on.
         """
         self._flush(is_charged=True)
 

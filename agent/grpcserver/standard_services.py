@@ -74,7 +74,8 @@ class _Descriptors:
 def _describe_v1() -> None:
     """Put the descriptor of `grpc.reflection.v1` where the servicer looks descriptors up.
 
-    It is that of v1alpha with the package's name replaced. Adding it again changes nothing.
+    The descriptor is that of v1alpha with the package's name replaced. Adding it again changes
+    nothing.
     """
     file = descriptor_pb2.FileDescriptorProto()
     reflection_pb2.DESCRIPTOR.CopyToProto(file)

@@ -130,8 +130,8 @@ class ResumedHandler(Coroutine[Any, Any, Any]):
     cancelled it, and so the frames of the handler and what is in them: cycles that hold megabytes,
     until the garbage collector finds them.
 
-    It is no generator: a task that is cancelled before its first step throws into its coroutine,
-    which a generator that has not begun would not pass on.
+    The class is no generator: a task that is cancelled before its first step throws into its
+    coroutine, which a generator that has not begun would not pass on.
     """
 
     __slots__ = (

@@ -1,9 +1,9 @@
 """The first process of a container.
 
-It has the number 1 only where the container has a PID namespace of its own, and there a process
-that unshares one is number 1 in it too; so the start times decide (proc_pid_stat(5), starttime).
-Every other process of a container is started by it or after it: the runtime ends the container
-with it.
+The process has the number 1 only where the container has a PID namespace of its own, and there a
+process that unshares one is number 1 in it too; so the start times decide (proc_pid_stat(5),
+starttime). Every other process of a container is started by it or after it: the runtime ends the
+container with it.
 """
 
 from __future__ import annotations

@@ -87,7 +87,7 @@ class HeldCgroup:
     def hold_above(self, levels: int) -> None:
         """Hold so many directories above it as well, for `is_roots`. Raises OSError.
 
-        They stay the same: a cgroup is never moved to another parent.
+        The directories above stay the same: a cgroup is never moved to another parent.
         """
         below = self._descriptor
         for _ in range(levels):

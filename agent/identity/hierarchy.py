@@ -49,7 +49,7 @@ class Hierarchy:
     def resolve(self, path: str) -> str | None:
         """Return the directory of an absolute path, None if it lies outside of what is mounted.
 
-        It is kept in several places for each container: as one string.
+        The directory is kept in several places for each container: as one string.
         """
         if self.root == "/":
             return shared(os.path.normpath(f"{self.directory}/{path}"))

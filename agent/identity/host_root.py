@@ -19,8 +19,8 @@ _NAMESPACES = ("user", "pid")
 def is_host_root(credentials: Credentials, process: PinnedProcess, tree: CgroupTree) -> bool:
     """Return whether a process that is no pod's is one of the host's root.
 
-    It connected as uid 0 and is alive, is in the agent's own user and PID namespaces (hostPID),
-    and none of its cgroups has the name of a pod or a container, at any depth. Raises
+    Such a process connected as uid 0 and is alive, is in the agent's own user and PID namespaces
+    (hostPID), and none of its cgroups has the name of a pod or a container, at any depth. Raises
     `Unauthenticated` if the process has exited, `QuotaExceeded` or OSError for a shortage.
     """
     if credentials.uid != 0:

@@ -49,7 +49,7 @@ def peer_credentials(connection: socket.socket) -> Credentials:
 def peer_pid(connection: socket.socket) -> int:
     """Return the number of the process that connected; 0 or less if it has none here.
 
-    It identifies no process: the process may have exited, and the PID may be reused.
+    The number identifies no process: the process may have exited, and the PID may be reused.
     """
     return _peer_credentials(connection)[0]
 
@@ -77,7 +77,7 @@ def choose_pin() -> tuple[PinPeer, str]:
 def pin_by_peer_pidfd(connection: socket.socket, pid: int) -> PinnedProcess:
     """Return the peer, pinned by the pidfd that the kernel kept since connect(2).
 
-    Raises `Unauthenticated` if the peer has exited: EINVAL and ESRCH say so. They must
+    Raises `Unauthenticated` if the peer has exited: EINVAL and ESRCH say so. These errors must
     never lead to the fallback, which would find the process that has the pid now.
     """
     try:

@@ -107,7 +107,7 @@ class PinnedProcess:
         """Return what `read` makes of the directory in /proc of a thread that runs.
 
         `read` gets the descriptor of /proc/<pid>, which shows the first thread, or if that
-        thread has ended the descriptor of /proc/<pid>/task/<tid> of another one. It raises
+        thread has ended the descriptor of /proc/<pid>/task/<tid> of another one. `read` raises
         ProcessLookupError or FileNotFoundError for a thread that has ended, and may be called
         again. Raises `Unauthenticated` if the process has exited or none of its first
         `MAX_THREADS_TRIED` threads is found to run, `QuotaExceeded` for a shortage, and what `read`
@@ -309,10 +309,10 @@ def thread_credentials(thread: int) -> ThreadCredentials:
 def thread_has_ended(thread: int) -> bool:
     """Return whether a thread whose directory in /proc is open has ended, or is ending.
 
-    It has its namespaces until then (exit_task_namespaces in the kernel's kernel/exit.c). The file
-    `stat` says it too, but takes a reference to the memory of the process: the last user that drops
-    it of a program that another one has replaced frees all of it, so `stat` is not for the event
-    loop.
+    A thread has its namespaces until then (exit_task_namespaces in the kernel's kernel/exit.c). The
+    file `stat` says it too, but takes a reference to the memory of the process: the last user that
+    drops it of a program that another one has replaced frees all of it, so `stat` is not for the
+    event loop.
     """
     try:
         os.readlink("ns/net", dir_fd=thread)

@@ -1,7 +1,7 @@
 """Reads another process's environment if the kernel would let the caller read it (ptrace access).
 
 The rule (ptrace(2), "Ptrace access mode checking", PTRACE_MODE_READ_FSCREDS)
-takes ids, dumpability, capabilities and security modules into account. It is
+takes ids, dumpability, capabilities and security modules into account. The rule is
 not written again here: a thread takes on the caller's file system ids and
 effective capabilities, which are per thread in Linux, reads the file, and takes
 its own back. The kernel decides.
@@ -186,10 +186,10 @@ def _ensure_may_read_agent(target: PinnedProcess, asking: ThreadCredentials) -> 
 def _kernel_compares_ids(asking: ThreadCredentials, credentials: Credentials) -> bool:
     """Return whether the kernel refuses to read a process that has not all ids of the caller.
 
-    It compares the file system ids of the reader with the real, effective and saved ids of the
-    process that is read, and otherwise requires CAP_SYS_PTRACE in the user namespace of the latter
-    (`__ptrace_may_access` in kernel/ptrace.c): so it does if the caller has the same three ids, and
-    not that capability. The owner of a user namespace has all capabilities in that.
+    The kernel compares the file system ids of the reader with the real, effective and saved ids of
+    the process that is read, and otherwise requires CAP_SYS_PTRACE in the user namespace of the
+    latter (`__ptrace_may_access` in kernel/ptrace.c): so it does if the caller has the same three
+    ids, and not that capability. The owner of a user namespace has all capabilities in that.
     """
     uid, gid = credentials.uid, credentials.gid
     has_one_id = asking.ids == (uid, uid, uid, gid, gid, gid)
@@ -211,9 +211,9 @@ def _read_with(
 ) -> T:
     """Return what `read` returns with the file system ids of a caller and its capabilities.
 
-    Those that the agent has too are this thread's effective ones meanwhile. Afterwards the thread
-    has its own again. Raises `CredentialsNotRestored` if it has not, OSError if the agent may not
-    take the caller's on.
+    The capabilities that the agent has too are this thread's effective ones meanwhile. Afterwards
+    the thread has its own again. Raises `CredentialsNotRestored` if it has not, OSError if the
+    agent may not take the caller's on.
     """
     uid, gid, own = _own_credentials()
     low, permitted, inheritable, high, high_permitted, high_inheritable = own
@@ -241,7 +241,7 @@ def _read_with(
 def _own_credentials() -> tuple[int, int, _Words]:
     """Return the file system ids and the capabilities of this thread.
 
-    They are read once: a thread that does not take them back after a read makes no other one.
+    Both are read once: a thread that does not take them back after a read makes no other one.
     """
     own: tuple[int, int, _Words] | None = getattr(_OWN, "credentials", None)
     if own is None:

@@ -23,7 +23,7 @@ MAX_FIRST_PROCESSES = 512
 _PER_FIRST_PROCESS = 2
 """The pidfd and its /proc/<pid>."""
 _FIRST_PROCESSES_SHARE = 8
-"""They have an eighth, at most, of what is left beside the held cgroups."""
+"""The first processes have an eighth, at most, of what is left beside the held cgroups."""
 _MIN_FIRST_PROCESSES = 2
 _RESERVED = 128
 """For what the agent has open anyway, and for reads of /proc and /sys on behalf of callers."""

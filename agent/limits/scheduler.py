@@ -115,8 +115,8 @@ class FairScheduler:
     def look_between(self, looks: Sequence[Work]) -> None:
         """Call these before each piece of work that has waited.
 
-        They run what has come meanwhile and may run: a pod that has used less waits for the piece
-        that is under way, and not for the whole round.
+        The functions run what has come meanwhile and may run: a pod that has used less waits for
+        the piece that is under way, and not for the whole round.
         """
         self._looks = tuple(looks)
 

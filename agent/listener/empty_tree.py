@@ -17,7 +17,7 @@ from pathlib import Path
 MAX_DEPTH = 32
 """Levels below the top of the tree. Each open level costs one descriptor."""
 MAX_DIRECTORIES = 64
-"""Directories in one tree. They are removed on the event loop: 64 take some 5 milliseconds."""
+"""Directories in one tree. Their removal blocks the event loop: 64 take some 5 milliseconds."""
 
 _OPEN_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _MOUNT_ID = re.compile(r"^mnt_id:\s*(\d+)$", re.MULTILINE)

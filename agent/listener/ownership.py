@@ -5,8 +5,8 @@ gain from that for long. The rule:
 
 - A socket with this agent's inode and mode is its own.
 - A socket is another agent's if its listener is a process with the agent's uid in the agent's own
-  PID namespace (the host's): in a rolling update the newer agent has taken over the path. It is
-  left alone as long as a process listens on it.
+  PID namespace (the host's): in a rolling update the newer agent has taken over the path. Such a
+  socket is left alone as long as a process listens on it.
 - Anything else is replaced: the socket of a dead agent, a file, a link, a directory, the socket of
   a pod's process.
 

@@ -156,8 +156,8 @@ def _once(kept: dict[str, object], make: Callable[[T], Message], found: T) -> En
 def environment(found: Environment, variables: Mapping[str, str]) -> EncodedMessage:
     """Return the answer to GetEnv, with the variables that were asked for.
 
-    It is encoded in portions: a call of protobuf holds the interpreter's lock to its end, and so
-    keeps the event loop waiting. A map's entries in the joined bytes are those of one map.
+    The answer is encoded in portions: a call of protobuf holds the interpreter's lock to its end,
+    and so keeps the event loop waiting. A map's entries in the joined bytes are those of one map.
     """
     parts: list[bytes] = []
     portion: dict[str, str] = {}

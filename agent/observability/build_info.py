@@ -53,6 +53,6 @@ def read_build_info() -> BuildInfo:
 def is_compiled(server: Path) -> bool:
     """Return whether Python loads machine code for the gRPC server of a directory.
 
-    It does so where there is some: an extension module precedes a source of the same name.
+    Python does so where there is some: an extension module precedes a source of the same name.
     """
     return any((server / f"http2{suffix}").exists() for suffix in EXTENSION_SUFFIXES)

@@ -1,7 +1,8 @@
 """Detects stalls of the event loop, logs the stack trace, and fails liveness meanwhile.
 
-A thread of its own asks the loop for a sign of life and waits for it. It runs while the loop is
-in a system call or in Python code; C code that never gives up the interpreter's lock stops it too.
+A thread of its own asks the loop for a sign of life and waits for it. The thread runs while the
+loop is in a system call or in Python code; C code that never gives up the interpreter's lock stops
+it too.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""Pure parsers of what the kernel and Kubernetes write. They open nothing."""
+"""Pure parsers of what the kernel and Kubernetes write. Parsers open nothing."""

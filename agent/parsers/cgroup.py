@@ -61,7 +61,7 @@ class Placement(msgspec.Struct, frozen=True):
 class CgroupIdentity(msgspec.Struct, frozen=True):
     """What all hierarchies together say about a process.
 
-    `pod_uid` is normalised to 32 hexadecimal digits. It is None where no
+    `pod_uid` is normalised to 32 hexadecimal digits. `pod_uid` is None where no
     hierarchy has one; then each of `placements` offers its container
     segments, and the pod list decides which of them is a pod's. `container_id` is
     None, beside a pod UID, for a process in the pod's own cgroup.
@@ -102,7 +102,8 @@ def is_written_as_static(identity: CgroupIdentity) -> bool:
     """Return whether the pod's UID is written without dashes or underscores.
 
     The kubelet gives a static pod an MD5 in hexadecimal (pkg/kubelet/config/common.go,
-    `applyDefaults`), the API server gives others a UUID with dashes. It is a sign and no proof.
+    `applyDefaults`), the API server gives others a UUID with dashes. The form is a sign and no
+    proof.
     """
     paths = (placement.pod_path for placement in identity.placements if placement.pod_path)
     return any(_STATIC.search(path.rpartition("/")[2]) for path in paths)

@@ -6,7 +6,7 @@ amazon/ena/ena_pci_id_tbl.h; microsoft/mana) and in drivers/crypto/intel/qat; fo
 the names in pci.ids 2023.04.10. An id that neither list has proves nothing.
 
 A virtual function inside a virtual machine has no `physfn` in sysfs, so the ids are all that
-there is. They are an inference: an id says what its vendor sells under it.
+there is. The ids are an inference: an id says what its vendor sells under it.
 """
 
 from __future__ import annotations

@@ -107,7 +107,8 @@ def pod_places(own: str = "/", cgroup_root: str = "") -> PodPlaces:
     """Return the places for an agent whose own cgroup is `own`.
 
     `cgroup_root` is the kubelet's cgroupRoot where it is neither "/" nor above the agent, "" for
-    none. It counts in both spellings: /a/b is /a.slice/a-b.slice with the systemd driver.
+    none. `cgroup_root` counts in both spellings: /a/b is /a.slice/a-b.slice with the systemd
+    driver.
     """
     segments = [segment for segment in own.split("/") if segment]
     own = "".join(f"/{segment}" for segment in segments)
@@ -168,7 +169,7 @@ def _below_top(top: str, path: str, places: PodPlaces) -> Located | None:
 def _joined(top: str, path: str) -> Located | None:
     """Return what a name says that joins a pod's slice and a container.
 
-    It is where the runtime is: below slices, which systemd alone makes, and the service
+    Such a cgroup is where the runtime is: below slices, which systemd alone makes, and the service
     of the runtime. EKS runs containerd in runtime.slice.
     """
     segments = path[len(top) + 1 :].split("/")

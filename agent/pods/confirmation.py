@@ -1,6 +1,6 @@
 """Compares a stream of pods with a list, and reports what the stream lacked.
 
-A stream that says nothing looks like a node on which nothing changes. It is not the same after
+A stream that says nothing looks like a node on which nothing changes. The two differ after
 etcd was restored from a backup: resource versions go back, the API server accepts the watch from
 the old version and sends nothing (kubernetes/kubernetes#107457); and the kubelet's Pods API drops
 events of a reader that is slow. So silence confirms nothing: a list does.

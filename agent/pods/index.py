@@ -119,7 +119,7 @@ class PodList:
     def named(self, pod_uid: str | None, container_id: str) -> Match | None:
         """Return what `find` does for a container that the list names, else None.
 
-        It is the same object each time, and keeps what is made of it.
+        The match is the same object each time, and keeps what is made of it.
         """
         known = self._named.get(container_id)
         if known is not None and known[0] == pod_uid:

@@ -5,7 +5,7 @@ How often the source is asked:
 - for callers whom the last list knows: once in `refresh_seconds`; after a failure,
   with a growing pause of 0.5 to 30 s. Meanwhile the last list answers.
 - for callers whom it does not know, and for `wait_current`: at most once in a second,
-  after a first failure in half of one. They would be rejected, so they do not
+  after a first failure in half of one. Such callers would be rejected, so they do not
   wait for the longer pause; until that time has passed since a failure, they get
   that failure at once, with the time that is left.
 - while callers wait for changes: once in `refresh_seconds`, one fetch for all.

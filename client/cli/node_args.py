@@ -61,7 +61,7 @@ _OUTPUTS_BY_COMMAND = {
     "node doctor": _TEXT_OUTPUTS,
 }
 _DESCRIPTION = """\
-Commands for the operator of a node. They call the agent's Unix socket for operators, which
+Commands for the operator of a node. The commands call the agent's Unix socket for operators, which
 requires root on the node. The default is /run/netutil-admin/admin.sock; --admin-socket or
 NETUTIL_ADMIN_SOCKET names another one. No command prints the environment of a pod.
 

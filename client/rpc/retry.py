@@ -39,7 +39,7 @@ _MIN_RECONNECT_SECONDS = 0.01
 class Reconnects:
     """The pauses between the streams of one watcher, which has no deadline.
 
-    They double from 0.5 s to 3 s, and each is a random part of that: all watchers of a node
+    The pauses double from 0.5 s to 3 s, and each is a random part of that: all watchers of a node
     lose their agent at the same moment, and must not reconnect at the same moment.
     """
 

@@ -168,7 +168,7 @@ class ResourceDirectory:
     def peek(self, namespace: str, pod_name: str, container_name: str) -> object:
         """Return what differs as soon as `get_container` would answer something else.
 
-        It is of the kubelet's last answer; the kubelet is not asked.
+        The value is of the kubelet's last answer; the kubelet is not asked.
         """
         if self._error is not None:
             return self._error.reason

@@ -55,8 +55,8 @@ Stream = grpc.aio.UnaryStreamCall[bytes, bytes]
 class Timing:
     """How long to wait for all pods and for a list, and how long a stream lasts.
 
-    `confirm` says when a stream is compared with a list. It is the kubelet's socket on this node:
-    no other agent asks, and what the kubelet does not send at once it does not send.
+    `confirm` says when a stream is compared with a list. The stream is of the kubelet's socket on
+    this node: no other agent asks, and what the kubelet does not send at once it does not send.
     """
 
     initial_seconds: float = 30.0

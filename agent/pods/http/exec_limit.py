@@ -2,8 +2,8 @@
 
 The package `kubernetes` starts an exec plugin of a kubeconfig and waits for its end, for ever, and
 reads whatever it writes. The agent lets it start this program instead, which starts the plugin,
-hands on what it writes, and ends it with its whole process group past a limit. It is run by its
-path, without site packages, and imports the standard library alone.
+hands on what it writes, and ends it with its whole process group past a limit. The agent runs this
+program by its path, without site packages, and imports the standard library alone.
 """
 
 from __future__ import annotations

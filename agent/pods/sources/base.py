@@ -64,8 +64,8 @@ class Take(Protocol[T_contra]):
         """Take all pods of the node as they were at a time (UTC).
 
         The same object as the time before says that nothing has changed since. `resumed`: the
-        stream goes on where an earlier one ended, and did not begin with all pods. It proves
-        nothing until a list has confirmed it.
+        stream goes on where an earlier one ended, and did not begin with all pods. Such a stream
+        proves nothing until a list has confirmed it.
         """
 
 
