@@ -127,7 +127,8 @@ def _refusal(cluster: Cluster, user: User) -> str:
 
 def _named(document: ConfigNode, kind: str, name: object) -> ConfigNode:
     """Return the entry of a list that has a name. Raises `ConfigException` if there is not one."""
-    return document[kind].get_with_name(name)[kind.removesuffix("s")]
+    found: ConfigNode = document[kind].get_with_name(name)[kind.removesuffix("s")]
+    return found
 
 
 # msgspec examines a type at its first use, and crashes if two threads do so at once (0.22: SIGSEGV
