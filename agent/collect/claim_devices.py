@@ -262,15 +262,15 @@ def _requests(
 
 
 def _with_functions(request: ClaimRequest, pci: PciDevices) -> ClaimRequest:
-    """Return a request with the functions of devices that the API server alone has."""
-    if request.source is not ClaimSource.API_SERVER:
+    """Return a request with the functions of devices whose address the API server has."""
+    if all(one.pci is not None or not one.pci_address for one in request.devices):
         return request
     return replace(request, devices=tuple(_with_function(one, pci) for one in request.devices))
 
 
 def _with_function(device: ClaimDevice, pci: PciDevices) -> ClaimDevice:
     address = device.pci_address
-    if not address:
+    if not address or device.pci is not None:
         return device
     try:
         return replace(device, pci=pci.look(address))

@@ -194,7 +194,18 @@ def _of_api(
 
 
 def _with_status(device: ClaimDevice, reported: ClaimDevice) -> ClaimDevice:
-    return replace(device, share_id=reported.share_id, conditions=reported.conditions)
+    """Return a device of a file with its status, and with what the file does not say.
+
+    A driver may write a first generation without attributes and network data, and later write them
+    to the claim's status or to its ResourceSlices alone.
+    """
+    return replace(
+        device,
+        share_id=reported.share_id,
+        conditions=reported.conditions,
+        attributes=device.attributes or reported.attributes or device.attributes,
+        network_data=device.network_data or reported.network_data,
+    )
 
 
 def _share(device: ClaimDevice, reported: ClaimDevice) -> ClaimDevice:

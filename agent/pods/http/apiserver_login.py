@@ -166,7 +166,8 @@ class KubeconfigLogin:
         configuration = _direct()
         with ExitStack() as files:
             user = self._certificates(config.user, files)
-            if config.user.exec is not None:
+            # A token of the file counts before a plugin, as for kubectl and the package.
+            if config.user.exec is not None and not user.keys() & {"token", "tokenFile"}:
                 user = self._from_plugin(config.user.exec, config, found_signature, files)
             self._load(config, user, files, configuration)
             configuration.host = host

@@ -13,7 +13,7 @@ import grpc
 import pytest
 from netutil.v1alpha import node_pb2, node_pb2_grpc
 
-from tests.support.device_metadata import DRIVER, both, vf
+from tests.support.device_metadata import DRIVER, both, device, vf
 from tests.support.fakes.apiserver import refusing
 from tests.support.lab.observing import needs_lab
 from tests.support.nodes.agent_node import links_are_refused, netutil
@@ -171,6 +171,19 @@ def test_additions_of_the_api_server_are_beside_the_file(
         "reason": "LinkUp",
         "last_transition_time": "2026-11-30T08:00:01Z",
     }
+
+
+def test_the_api_server_adds_what_a_file_lacks(node: DraNode, server: ClaimsServer) -> None:
+    """A network driver's first generation names the device alone."""
+    node.write_nic(device(DEVICE))
+    server.put(NIC, DEVICE, devices=[status_of(DEVICE, networkData=NET1)])
+    found = eventually(node, lambda found: "attributes" in one_device(found["claims"][0]))
+    (nic,) = found["claims"]
+    assert (nic["source"], nic["generation"]) == ("CLAIM_SOURCE_NODE", "1")
+    known = one_device(nic)
+    assert known["attributes"][ATTRIBUTE] == {"string_value": VF}
+    assert known["pci"]["driver"] == "iavf"
+    assert known["network_data"]["interface_name"] == "net1"
 
 
 def test_a_file_of_another_uid_is_no_answer(node: DraNode, server: ClaimsServer) -> None:

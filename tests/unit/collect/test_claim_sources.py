@@ -113,9 +113,26 @@ class TestJoin:
         (one,) = joined([of_file("a")], answer(of_api(api_device("a", "share-1"))))
         (device,) = one.devices
         assert (one.source, one.generation) == (ClaimSource.NODE, 3)
-        assert (device.attributes, device.network_data) == (ATTRIBUTES, None)
+        assert device.attributes == ATTRIBUTES
         assert device.share_id == "share-1"
         assert [(c.type, c.status) for c in device.conditions or ()] == [("NetworkReady", "True")]
+
+    def test_a_file_counts_before_the_api_server(self) -> None:
+        known = of_file("a")
+        own = replace(known.devices[0], network_data=NetworkData(interface_name="own"))
+        reported = replace(api_device("a"), attributes=())
+        (one,) = joined([replace(known, devices=(own,))], answer(of_api(reported)))
+        (device,) = one.devices
+        assert (device.attributes, device.interface_name) == (ATTRIBUTES, "own")
+
+    def test_the_api_server_adds_what_a_file_lacks(self) -> None:
+        known = of_file("a")
+        bare = replace(known.devices[0], attributes=None, network_data=None)
+        reported = replace(api_device("a"), attributes=ATTRIBUTES)
+        (one,) = joined([replace(known, devices=(bare,))], answer(of_api(reported)))
+        (device,) = one.devices
+        assert (one.source, one.generation) == (ClaimSource.NODE, 3)
+        assert (device.attributes, device.interface_name) == (ATTRIBUTES, "net1")
 
     def test_a_request_without_a_file_is_the_api_servers(self) -> None:
         found = joined([of_file("a")], answer(of_api(api_device("b"), driver="gpu.example.com")))

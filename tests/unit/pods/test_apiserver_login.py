@@ -283,6 +283,13 @@ class TestExecPlugin:
         assert get(login) and get(login)
         assert runs(directory) == 1
 
+    def test_it_does_not_run_where_the_file_has_a_token(
+        self, api: ApiServer, directory: Path
+    ) -> None:
+        user = plugin(directory, answer(token=FIRST[::-1])) | {"token": FIRST}
+        assert get(open_login(KubeconfigFile(kubeconfig(directory, api.url, user))))
+        assert not (directory / "runs").exists()
+
     def test_its_client_certificate_logs_in(
         self, certificate_api: ApiServer, ca: trustme.CA, directory: Path
     ) -> None:
