@@ -21,6 +21,7 @@ from netutil.agent.pods.sources.claims_model import (
     Claim,
     Consumer,
     DeviceStatus,
+    Pool,
     Result,
     Slice,
     SliceDevice,
@@ -28,8 +29,8 @@ from netutil.agent.pods.sources.claims_model import (
 )
 from netutil.agent.pods.streaming import Lists, StreamingFeed
 
-DevicesByPool = Mapping[tuple[str, str], Mapping[str, SliceDevice]]
-"""Published devices by name, of each driver and pool."""
+Pools = Mapping[tuple[str, str], Pool]
+"""What drivers have published, by driver and pool."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +43,9 @@ class ClaimList:
 
 @dataclass(frozen=True, slots=True)
 class SliceList:
-    """The devices that this node's slices publish, as they were at a time (UTC)."""
+    """The pools of this node's slices, as they were at a time (UTC)."""
 
-    devices: DevicesByPool
+    pools: Pools
     observed_at: datetime
 
 
@@ -68,13 +69,14 @@ class ClaimAnswer:
     reserved_for: tuple[Consumer, ...] = ()
 
 
-def requests_of(claim: Claim, devices: DevicesByPool) -> tuple[ClaimRequest, ...]:
+def requests_of(claim: Claim, pools: Pools) -> tuple[ClaimRequest, ...]:
     """Return the requests of a claim with their devices, in the order of the allocation."""
     statuses = {(one.driver, one.pool, one.device, one.share_id): one for one in claim.devices}
     found: dict[tuple[str, str], list[ClaimDevice]] = {}
     for result in claim.results:
         status = statuses.get((result.driver, result.pool, result.device, result.share_id))
-        published = devices.get((result.driver, result.pool), {}).get(result.device)
+        pool = pools.get((result.driver, result.pool))
+        published = None if pool is None else pool.devices.get(result.device)
         made = _device(result, status, published)
         found.setdefault((result.request, result.driver), []).append(made)
     return tuple(
@@ -196,23 +198,37 @@ class ClaimsApi:
         requests, problem = None, ""
         if claim is not None:
             problem = claim.problem
-            requests = None if problem else requests_of(claim, slices.devices if slices else {})
-        attributes_error = self._slices.last_error
-        if slices is None and attributes_error is None:
-            attributes_error = unavailable(
-                "The API server's slices have not been listed yet.",
-                self._source.describe(),
-                "Ask again.",
-            )
+            requests = None if problem else requests_of(claim, slices.pools if slices else {})
         return ClaimAnswer(
             requests,
             problem,
             self._claims.last_error,
-            attributes_error,
+            self._slices.last_error or self._unpublished(claim),
             claims.observed_at,
             uid="" if claim is None else claim.uid,
             reserved_for=() if claim is None else claim.reserved_for,
         )
+
+    def _unpublished(self, claim: Claim | None) -> Unavailable | None:
+        """Return why the last slices do not have the attributes of a claim, None if they may."""
+        slices = self._slices.last
+        if slices is None:
+            return unavailable(
+                "The API server's slices have not been listed yet.",
+                self._source.describe(),
+                "Ask again.",
+            )
+        for result in claim.results if claim is not None else ():
+            pool = slices.pools.get((result.driver, result.pool))
+            if pool is not None and not pool.is_complete and result.device not in pool.devices:
+                return unavailable(
+                    f"Driver {result.driver} has published {pool.slices} of {pool.slice_count}"
+                    f" slices of pool {result.pool}, generation {pool.generation}; device"
+                    f" {result.device} is in none of these.",
+                    self._source.describe(),
+                    "Ask again: a driver publishes the slices of a generation one by one.",
+                )
+        return None
 
     async def close(self) -> None:
         """End both streams."""

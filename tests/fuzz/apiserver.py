@@ -50,7 +50,7 @@ def _slice(data: bytes) -> Slice:
 
 def _slice_holds(data: bytes, found: Slice) -> None:
     del data
-    assert sum(map(len, newest([found]).values())) <= len(found.devices)
+    assert sum(len(pool.devices) for pool in newest([found]).values()) <= len(found.devices)
 
 
 def _kubeconfig(data: bytes) -> Kubeconfig:

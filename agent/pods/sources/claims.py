@@ -1,8 +1,8 @@
 """Sources of ResourceClaims and ResourceSlices: the API server, by the reflector of pods.
 
 KEP-4817 and KEP-4381. The claims of all namespaces are followed, since no field selector knows the
-node of a claim; those that are not allocated, or for other nodes, are not held. Of the slices only
-those of this node are asked for.
+node of a claim; those that are not allocated, or for other nodes, are not held, and come in pages.
+Of the slices only those of this node are asked for.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ class ClaimSource(Reflector[Claim]):
                 CLAIMS,
                 f"{_GROUP}/resourceclaims",
                 lambda client: _served(client, settings, "resourceclaims"),
-                Selection(namespaced=True, keep=lambda claim: claim.is_for(node_name)),
+                Selection(True, keep=lambda claim: claim.is_for(node_name), in_pages=True),
                 threads="claims",
                 advice=_ADVICE,
             ),

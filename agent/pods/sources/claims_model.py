@@ -94,12 +94,13 @@ class SliceDevice(msgspec.Struct, frozen=True):
 
 
 class Slice(msgspec.Struct, frozen=True):
-    """A ResourceSlice: a part of a pool. Of a pool only the highest generation counts."""
+    """A ResourceSlice: a part of a pool, which consists of `slice_count` slices."""
 
     uid: str
     driver: str
     pool: str
     generation: int
+    slice_count: int
     devices: tuple[SliceDevice, ...]
 
 
@@ -161,9 +162,10 @@ class _Device(msgspec.Struct, frozen=True):
     basic: _Basic | None = None
 
 
-class _Pool(msgspec.Struct, frozen=True):
+class _Pool(msgspec.Struct, frozen=True, rename="camel"):
     name: Text
     generation: Integer = 0
+    resource_slice_count: Integer = 0
 
 
 class _SliceSpec(msgspec.Struct, frozen=True):
@@ -231,9 +233,10 @@ def decode_slice(raw: bytes | msgspec.Raw, flaws: Flaws) -> Slice:
         found = _SLICES.decode(raw)
     except _BROKEN as error:
         raise PodListMalformed(f"it is no ResourceSlice: {error}") from None
-    spec = found.spec
+    spec, pool = found.spec, found.spec.pool
     devices = tuple(SliceDevice(one.name, _attributes(one)) for one in spec.devices or ())
-    return Slice(found.metadata.uid, spec.driver, spec.pool.name, spec.pool.generation, devices)
+    uid, count = found.metadata.uid, pool.resource_slice_count
+    return Slice(uid, spec.driver, pool.name, pool.generation, count, devices)
 
 
 def decode_claims(body: bytes | bytearray, flaws: Flaws) -> tuple[Claim, ...]:
@@ -317,14 +320,38 @@ def _first(entry: tuple[str, Attribute]) -> str:
     return entry[0]
 
 
-def newest(slices: Iterable[Slice]) -> dict[tuple[str, str], dict[str, SliceDevice]]:
-    """Return devices by name, of each driver and pool, of the pool's highest generation."""
-    generations: dict[tuple[str, str], int] = {}
-    devices: dict[tuple[str, str], dict[str, SliceDevice]] = {}
+class Pool(msgspec.Struct, frozen=True):
+    """The devices of a pool by name, of its highest generation.
+
+    `slice_count` is of how many slices that generation is, 0 if no slice says so; `slices` is how
+    many of these are there.
+    """
+
+    generation: int
+    slice_count: int
+    slices: int
+    devices: dict[str, SliceDevice]
+
+    @property
+    def is_complete(self) -> bool:
+        """Return whether the driver has published all of the generation."""
+        return self.slices >= self.slice_count
+
+
+def newest(slices: Iterable[Slice]) -> dict[tuple[str, str], Pool]:
+    """Return the pools by driver and name.
+
+    resource.k8s.io, ResourceSlice: a consumer uses the highest generation of a pool, and ignores
+    all others; the count in each slice says whether the driver has published all of it.
+    """
+    pools: dict[tuple[str, str], Pool] = {}
     for one in slices:
         key = one.driver, one.pool
-        if key not in generations or one.generation > generations[key]:
-            generations[key], devices[key] = one.generation, {}
-        if one.generation == generations[key]:
-            devices[key].update((device.name, device) for device in one.devices)
-    return devices
+        pool = pools.get(key)
+        if pool is None or one.generation > pool.generation:
+            pool = Pool(one.generation, 0, 0, {})
+        if one.generation == pool.generation:
+            devices = pool.devices | {device.name: device for device in one.devices}
+            count = max(pool.slice_count, one.slice_count)
+            pools[key] = Pool(one.generation, count, pool.slices + 1, devices)
+    return pools

@@ -55,10 +55,13 @@ from urllib3.exceptions import ReadTimeoutError
 
 T = TypeVar("T")
 
-_PAGE_PODS = 250
+_PAGE_OBJECTS = 500
 _MAX_PAGES = 100
-MAX_OBJECTS = _PAGE_PODS * _MAX_PAGES
-"""The most objects that are followed, those that are not kept too: their versions are."""
+MAX_OBJECTS = _PAGE_OBJECTS * _MAX_PAGES
+"""The most objects that are followed, those that are not kept too: their versions are.
+
+A version takes about 250 bytes, 12 MB of the most objects.
+"""
 _CHUNK_BYTES = 64 * 1024
 _CLOSE_SECONDS = 0.5
 _FROM_ANY_CACHE = "0"
@@ -91,12 +94,20 @@ class Selection(Generic[T]):
     """Which objects of a resource are followed.
 
     `namespaced` says where one name is asked for. `selector` is a field selector, "" for none.
-    `keep` says which of the objects are held.
+    `keep` says which of the objects are held. `in_pages` is for what is many times more than is
+    held: an API server answers a list from any cache whole, whatever the limit
+    (kubernetes/kubernetes#70735), and the newest list in pages.
     """
 
     namespaced: bool
     selector: str = ""
     keep: Callable[[T], bool] = lambda _: True
+    in_pages: bool = False
+
+    @property
+    def first_version(self) -> str:
+        """Return the resource version to list from where none has been seen."""
+        return "" if self.in_pages else _FROM_ANY_CACHE
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +155,7 @@ class Reflector(Generic[T]):
         self._observed_at = datetime.now(UTC)
         self._path = ""  # "" = find it first
         self._version = ""  # to watch from; "" = list first
-        self._list_from = _FROM_ANY_CACHE
+        self._list_from = resource.selection.first_version
         self._lock = threading.Lock()  # of `_versions` and `_version` where they change together
         self._versions: dict[str, str] = {}  # of each object that the watch has brought, by its UID
         self._starting_over = False
@@ -201,7 +212,8 @@ class Reflector(Generic[T]):
         """Watch until the watch ends; list first if there is no version to go on from. Blocks."""
         if self._starting_over:
             # Not older than what was seen, unless the database itself is older now.
-            self._list_from = _FROM_ANY_CACHE if self._went_back else self._version
+            first = self._resource.selection.first_version
+            self._list_from = first if self._went_back else self._version
             self._version, self._starting_over = "", False
         if self._version:
             try:
@@ -225,8 +237,9 @@ class Reflector(Generic[T]):
     def _list(self) -> None:
         """Read the whole list.
 
-        From a cache of the API server, as it is or not older than what was seen; only if
-        none has that, from the database: it has no index of nodes and would read all pods.
+        From a cache of the API server, as it is or not older than what was seen; from the database
+        only if none has that, since it has no index of nodes and would read all pods, and what is
+        to come in pages.
         """
         asked = datetime.now(UTC)
         self._path = self._resource.find_path(self._requests)
@@ -253,7 +266,7 @@ class Reflector(Generic[T]):
         return [one for one in page.objects if self._resource.selection.keep(one)]
 
     def _page(self, token: str) -> Page[T]:
-        query = {**self._selected(), "limit": str(_PAGE_PODS)}
+        query = {**self._selected(), "limit": str(_PAGE_OBJECTS)}
         if token:
             query["continue"] = token
         elif self._list_from:
@@ -296,8 +309,10 @@ class Reflector(Generic[T]):
         )
 
     def _listed_versions(self) -> Versions:
-        """Return the versions of the node's pods, from any cache."""
-        query = {**self._selected(), "resourceVersion": _FROM_ANY_CACHE}
+        """Return the versions of the objects that are followed."""
+        version = self._resource.selection.first_version
+        how = {"resourceVersion": version} if version else {"limit": str(_PAGE_OBJECTS)}
+        query = {**self._selected(), **how}
         found = first = self._versions_page(query)
         by_uid = dict(first.by_uid)
         for _ in range(_MAX_PAGES):

@@ -75,7 +75,8 @@ class ApiServer:
         self.compared: list[dict[str, str]] = []  # those for metadata alone
         self.of_one_name: list[dict[str, str]] = []  # those for the newest version
         self.lags = 0  # by so many versions the cache is behind
-        self.paginates = False
+        self.paginates = False  # from its cache too, as an API server without one
+        self.page_objects = 10_000  # the most of one page, whatever the limit
         self.oldest = 0
         self._version = 100
         self._pods: dict[str, Pod] = {}
@@ -176,27 +177,29 @@ class ApiServer:
             (first.pop(0) if first else then)(handler, query)
 
     def _compare(self, handler: Handler, query: dict[str, str]) -> None:
-        assert query["resourceVersion"] == "0"
-        pods = list(self._pods.values())
-        send_list(
-            handler, [{"metadata": one["metadata"]} for one in pods], self._version - self.lags
-        )
+        pods = [{"metadata": one["metadata"]} for one in self._pods.values()]
+        page, metadata = self._cut(pods, query)
+        send_list(handler, page, self._version - self.lags, metadata)
 
     def _list(self, handler: Handler, query: dict[str, str]) -> None:
         version = query.get("resourceVersion", "")
         if version not in ("", "0") and int(version) > self._version:
             refuse(handler, 504, "Timeout", f"Timeout: Too large resource version: {version}")
             return
-        pods = list(self._pods.values())
-        metadata: dict[str, Any] = {"resourceVersion": str(self._version)}
-        if self.paginates:
-            begin = int(query.get("continue", "0"))
-            end = begin + int(query["limit"])
-            if end < len(pods):
-                metadata |= {"continue": str(end), "remainingItemCount": len(pods) - end}
-            pods = pods[begin:end]
+        pods, paging = self._cut(list(self._pods.values()), query)
+        metadata = {"resourceVersion": str(self._version), **paging}
         document = {"kind": "PodList", "apiVersion": "v1", "metadata": metadata, "items": pods}
         handler.send(json.dumps(document).encode())
+
+    def _cut(self, pods: list[Pod], query: dict[str, str]) -> tuple[list[Pod], dict[str, Any]]:
+        """Return a page and what its metadata says of it. Any cache ignores the limit."""
+        if query.get("resourceVersion") == "0" and not self.paginates:
+            return pods, {}
+        begin = int(query.get("continue", "0"))
+        end = begin + min(int(query["limit"]), self.page_objects)
+        if end >= len(pods):
+            return pods[begin:], {}
+        return pods[begin:end], {"continue": str(end), "remainingItemCount": len(pods) - end}
 
     def _watch(self, handler: Handler, query: dict[str, str]) -> None:
         version = int(query["resourceVersion"])
@@ -220,8 +223,13 @@ class ApiServer:
                 return
 
 
-def send_list(handler: Handler, items: list[dict[str, Any]], version: int) -> None:
-    metadata = {"resourceVersion": str(version)}
+def send_list(
+    handler: Handler,
+    items: list[dict[str, Any]],
+    version: int,
+    paging: dict[str, Any] | None = None,
+) -> None:
+    metadata = {"resourceVersion": str(version), **(paging or {})}
     document = {"kind": "PartialObjectMetadataList", "metadata": metadata, "items": items}
     handler.send(json.dumps(document).encode())
 

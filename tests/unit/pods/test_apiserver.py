@@ -52,10 +52,11 @@ class TestFollowing:
         assert api.watched[0]["allowWatchBookmarks"] == "true"
         assert 300 <= int(api.watched[0]["timeoutSeconds"]) <= 600
 
-    async def test_five_hundred_pods_come_in_pages(
+    async def test_a_list_that_comes_in_pages_is_read_whole(
         self, api: ApiServer, api_settings: dict[str, Any]
     ) -> None:
         api.paginates = True
+        api.page_objects = 250
         for number in range(1, 501):
             api.put(pod(number))
         async with following(api_settings) as directory:

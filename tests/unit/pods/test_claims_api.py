@@ -130,6 +130,25 @@ class TestFollowing:
         assert held.answer("shop", "claim-1").requests is None
         assert held.answer("shop", "claim-3").requests is not None
 
+    async def test_claims_of_all_nodes_come_in_pages(
+        self, claims_api: ApiServer, slices_api: ApiServer, settings: ReflectorSettings
+    ) -> None:
+        claims_api.page_objects = 2
+        for number in range(1, 6):
+            claims_api.put(claim(number, node=NODE if number == 5 else "node-2"))
+        source = ClaimSource(settings, NODE)
+        made = ClaimsApi(source, SliceSource(settings, NODE))
+        made.start()
+        try:
+            await made.current()
+            assert len(made) == 1
+            assert not (await source.compare()).differences
+        finally:
+            await made.close()
+        for asked in (claims_api.listed, claims_api.compared):
+            assert [query.get("continue") for query in asked] == [None, "2", "4"]
+            assert all("resourceVersion" not in query for query in asked)
+
     async def test_a_claim_that_is_given_back_is_not_held(
         self, claims_api: ApiServer, held: ClaimsApi
     ) -> None:
@@ -165,6 +184,26 @@ class TestFollowing:
             await answered(held)
             await until(lambda: len(claims_api.listed) == 2)
             assert claims_api.listed[1]["resourceVersionMatch"] == "NotOlderThan"
+
+    async def test_a_pool_that_is_being_published_says_so(
+        self, claims_api: ApiServer, slices_api: ApiServer, held: ClaimsApi
+    ) -> None:
+        claims_api.put(claim())
+        slices_api.put(resource_slice(1))
+        await answered(held)
+        part = resource_slice(2, 2)
+        part["spec"]["pool"]["resourceSliceCount"] = 2
+        part["spec"]["devices"][0]["name"] = "other"
+        slices_api.put(part)
+        await until(lambda: held.answer("shop", "claim-1").attributes_error is not None)
+        found = held.answer("shop", "claim-1")
+        assert found.requests is not None and found.attributes_error is not None
+        assert found.requests[0].devices[0].attributes is None
+        assert "1 of 2 slices of pool node-1, generation 2" in found.attributes_error.message
+        whole = resource_slice(1, 2)
+        whole["spec"]["pool"]["resourceSliceCount"] = 2
+        slices_api.put(whole)
+        await answered(held)
 
 
 class TestRefused:

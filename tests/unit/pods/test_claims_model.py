@@ -183,8 +183,19 @@ class TestSlice:
         old = of_slice(resource_slice(1, 1, a={"int": 1}))
         new = of_slice(resource_slice(2, 2, b={"int": 2}))
         for order in ([old, new], [new, old]):
-            (device,) = newest(order)[DRIVER, POOL].values()
+            (device,) = newest(order)[DRIVER, POOL].devices.values()
             assert [name for name, _ in device.attributes] == ["b"]
+
+    @pytest.mark.parametrize(("count", "is_complete"), [(1, True), (2, False), (None, True)])
+    def test_a_pool_is_complete_with_as_many_slices_as_it_says(
+        self, count: int | None, is_complete: bool
+    ) -> None:
+        made = resource_slice(2, 2)
+        made["spec"]["pool"]["resourceSliceCount"] = count
+        if count is None:
+            del made["spec"]["pool"]["resourceSliceCount"]
+        pool = newest([of_slice(resource_slice(1, 1)), of_slice(made)])[DRIVER, POOL]
+        assert (pool.slices, pool.is_complete) == (1, is_complete)
 
 
 class TestList:
