@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from netutil.agent.collect.caller import Caller, CallerResolver, connection_of, parse_pid
-from netutil.agent.collect.processes import ProcessFacts, read_process
+from netutil.agent.collect.processes import MAX_DESCRIPTORS, ProcessFacts, read_process
 from netutil.agent.collect.read_pool import ReadPool
 from netutil.agent.collect.unnamed_container import unnamed
 from netutil.agent.connections.registry import ConnectionRegistry
@@ -110,13 +110,20 @@ def describe_process(process: PinnedProcess) -> list[str]:
 
 
 def describe_use(process: ProcessFacts) -> str:
-    """Return the threads, the memory, the CPUs and the start of a process."""
+    """Return the threads, memory, CPU time, descriptors, CPUs and start of a process."""
     started = datetime.fromtimestamp(process.started_seconds, UTC)
-    memory = "" if process.rss_bytes is None else f", {process.rss_bytes / 2**20:.1f} MiB resident"
-    cpus = "" if process.allowed_cpus is None else f", may use CPUs {process.allowed_cpus}"
-    last = "" if process.cpu is None else f", last on {process.cpu}"
-    threads = f"{process.thread_count} thread{'' if process.thread_count == 1 else 's'}"
-    return f"{threads}{memory}{cpus}{last}, started {started:%Y-%m-%dT%H:%M:%SZ}"
+    memory, time_used, count = process.rss_bytes, process.cpu_seconds, process.descriptors
+    more = "" if count != MAX_DESCRIPTORS else " or more"
+    facts = (
+        f"{process.thread_count} thread{'' if process.thread_count == 1 else 's'}",
+        None if memory is None else f"{memory / 2**20:.1f} MiB resident",
+        None if time_used is None else f"{time_used:.2f} s of CPU time",
+        None if count is None else f"{count}{more} descriptor{'' if count == 1 else 's'}",
+        None if process.allowed_cpus is None else f"may use CPUs {process.allowed_cpus}",
+        None if process.cpu is None else f"last on {process.cpu}",
+        f"started {started:%Y-%m-%dT%H:%M:%SZ}",
+    )
+    return ", ".join(filter(None, facts))
 
 
 def describe_cgroup_file(text: str) -> list[str]:

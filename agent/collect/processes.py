@@ -46,6 +46,8 @@ SLICE_CPU_LIST_CHARACTERS = 64 * 1024
 """A list of many single CPUs is long, and every thread may have its own."""
 MAX_CGROUPS = 4096
 """Cgroups of a container that are looked through: a workload may make as many as it likes."""
+MAX_DESCRIPTORS = 10_000
+"""Of a process, counted: a workload may open a million, and each one is an entry to read."""
 _NO_PROCESSES = (errno.ENOENT, errno.ENODEV, errno.EOPNOTSUPP)
 """Of a cgroup that went away, and of a threaded one of cgroup v2, whose processes the nearest
 domain above it lists."""
@@ -97,7 +99,8 @@ class ProcessFacts:
 
     `cpu_seconds` is of all its threads. `rss_bytes` is None for a zombie. None means not known
     otherwise, and `error` says why. `started_seconds` is the start since the epoch, to the second.
-    `threads` are those read in this slice.
+    `threads` are those read in this slice. `descriptors` are counted by `read_process` alone, up to
+    `MAX_DESCRIPTORS`.
     """
 
     number: int
@@ -112,6 +115,7 @@ class ProcessFacts:
     started_seconds: float
     start_ticks: int
     threads: tuple[ThreadFacts, ...] = ()
+    descriptors: int | None = None
 
     @property
     def error(self) -> str:
@@ -184,9 +188,12 @@ def read_process(number: int) -> ProcessFacts | None:
     import psutil  # noqa: PLC0415
 
     try:
-        return _process(psutil.Process(number), boot_seconds())
+        process = psutil.Process(number)
     except psutil.NoSuchProcess:
         return None
+    descriptors = _count_descriptors(number)
+    found = _process(process, boot_seconds())  # last: it shows that the number is still its own
+    return None if found is None else replace(found, descriptors=descriptors)
 
 
 def boot_seconds() -> float:
@@ -376,6 +383,18 @@ def _thread(pid: int, number: int) -> ThreadFacts | None:
         cpu_seconds=use.cpu_ticks / _TICKS_PER_SECOND,
         start_ticks=use.start_ticks,
     )
+
+
+def _count_descriptors(pid: int) -> int | None:
+    """Return how many descriptors a process has, None if it has ended or the kernel denies that.
+
+    `psutil.Process.num_fds` counts without a bound.
+    """
+    try:
+        with os.scandir(f"/proc/{pid}/fd") as entries:
+            return sum(1 for _ in islice(entries, MAX_DESCRIPTORS))
+    except (FileNotFoundError, ProcessLookupError, PermissionError):
+        return None
 
 
 def _affinity(number: int) -> str | None:

@@ -99,7 +99,9 @@ def assert_whole(objects: list[Manifest], source: str, chosen: set[str]) -> None
     assert settings.kubelet.api.verify == ("ca" if self_signed else "full")
     assert bool(settings.kubelet.device_plugin) is ("device-plugin" in chosen)
     claims = "resource-claims" in chosen
-    assert settings.kubelet.resource_claims == ("apiserver" if claims else "node")
+    kept = "off" if "examples/without-claims" in chosen else "node"
+    assert settings.kubelet.resource_claims == ("apiserver" if claims else kept)
+    assert any("/plugins" in path for path in mounts_of(objects)) is (claims or kept != "off")
     assert pod_of(objects)["automountServiceAccountToken"] is (claims or source != "pods-api")
     directories = {settings.kubelet.pod_resources.rpartition("/")[0]}
     if source in ("pods-api", "auto"):
@@ -202,6 +204,16 @@ def test_every_set_of_patches_is_whole(base: str, source: str) -> None:
         assert len(kept) == len(alone)
 
 
+@pytest.mark.parametrize("source", SOURCES)
+@pytest.mark.parametrize("base", BASES)
+def test_an_agent_without_claims_is_whole(base: str, source: str) -> None:
+    first = () if source == "kubelet" else (source,)
+    chosen = (*(one for one in PATCHES if one != "resource-claims"), "examples/without-claims")
+    objects = with_components(base, *first, *chosen)
+    assert_whole(objects, source, set(chosen))
+    assert_valid(objects)
+
+
 @pytest.mark.parametrize("base", BASES)
 def test_every_set_of_additions_adds_its_objects(base: str) -> None:
     plain = objects_of(base)
@@ -236,7 +248,8 @@ def test_no_component_is_left_out() -> None:
         if yaml.safe_load(path.read_text(encoding="utf-8"))["kind"] == "Component"
     }
     sources = set(SOURCES) - {"kubelet"}
-    assert found == {*PATCHES, *ADDITIONS, *sources, "hardened/openshift"}
+    others = {"hardened/openshift", "examples/without-claims"}  # this one excludes resource-claims
+    assert found == {*PATCHES, *ADDITIONS, *sources, *others}
 
 
 @pytest.mark.parametrize("component", ADDITIONS)

@@ -84,6 +84,7 @@ def test_there_is_no_other_file() -> None:
         MANIFESTS / "openshift" / "kustomization.yaml",
         MANIFESTS / "hardened" / "openshift" / "kustomization.yaml",
         MANIFESTS / "examples" / "self-signed-kubelet" / "kustomization.yaml",
+        MANIFESTS / "examples" / "without-claims" / "kustomization.yaml",
     }
     monitoring = {  # test_monitoring.py
         MANIFESTS / "monitoring" / name

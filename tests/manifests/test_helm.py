@@ -58,6 +58,17 @@ def test_the_chart_with_claims_equals_the_component(hardened: bool) -> None:
     assert by_name(chart(*values)) == by_name(with_component(base, "resource-claims"))
 
 
+@pytest.mark.parametrize("value", ["off", "false"])
+@pytest.mark.parametrize("hardened", [False, True], ids=["default", "hardened"])
+def test_the_chart_without_claims_equals_the_component(hardened: bool, value: str) -> None:
+    values = (f"resourceClaims={value}", f"hardened={str(hardened).lower()}")
+    base = "hardened" if hardened else "default"
+    objects = chart(*values)
+    assert by_name(objects) == by_name(with_component(base, "examples/without-claims"))
+    assert settings_of(agent_of(objects), NODES[0], IN_CLUSTER).kubelet.resource_claims == "off"
+    assert "plugins" not in {one["name"] for one in pod_of(objects)["volumes"]}
+
+
 def test_claims_need_a_token_beside_the_pods_api_too() -> None:
     objects = chart("podSource=pods-api", "resourceClaims=apiserver")
     assert pod_of(objects)["automountServiceAccountToken"] is True
@@ -135,7 +146,7 @@ def test_is_valid(values: tuple[str, ...]) -> None:
     ("value", "named"),
     [
         ("podSource=file", "podSource"),
-        ("resourceClaims=off", "resourceClaims"),
+        ("resourceClaims=true", "resourceClaims"),
         ("hardenned=true", "hardenned"),
         ("kubelet.verify=maybe", "verify"),
         ('extraArgs=["log-format=json"]', "extraArgs"),

@@ -228,6 +228,25 @@ def test_a_process_that_has_ended_is_left_out(tmp_path: Path) -> None:
     assert read_process(pid) is None
 
 
+def test_descriptors_of_one_process_are_counted_up_to_a_bound(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with sleeping() as pid:
+        found = read_process(pid)
+        assert found is not None and found.descriptors == len(os.listdir(f"/proc/{pid}/fd"))
+        monkeypatch.setattr(processes, "MAX_DESCRIPTORS", 2)
+        found = read_process(pid)
+        assert found is not None and found.descriptors == 2
+
+
+def test_a_zombie_has_no_descriptors() -> None:
+    with subprocess.Popen(["sleep", "0"]) as process:
+        wait_for_state(process.pid, "Z")
+        found = read_process(process.pid)
+        assert found is not None and found.state == "zombie"
+        assert found.descriptors == 0
+
+
 def test_a_process_that_left_the_cgroup_is_left_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

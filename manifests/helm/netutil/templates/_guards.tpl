@@ -19,7 +19,7 @@
 {{- if and (eq .Values.podSource "pods-api") (semverCompare "<1.35.0-0" $version) }}
 {{- $found = append $found (printf "podSource=pods-api needs Kubernetes 1.35 or later, and this is %s" $version) }}
 {{- end }}
-{{- if and (eq .Values.resourceClaims "apiserver") (semverCompare "<1.32.0-0" $version) }}
+{{- if and (eq (toString .Values.resourceClaims) "apiserver") (semverCompare "<1.32.0-0" $version) }}
 {{- $found = append $found (printf "resourceClaims=apiserver needs Kubernetes 1.32 or later, and this is %s" $version) }}
 {{- end }}
 {{- if and .Values.csi.enabled (eq .Values.csi.serviceAccount.name .Values.serviceAccount.name) }}
