@@ -196,7 +196,7 @@ class ApiServer:
         if query.get("resourceVersion") == "0" and not self.paginates:
             return pods, {}
         begin = int(query.get("continue", "0"))
-        end = begin + min(int(query["limit"]), self.page_objects)
+        end = begin + min(int(query.get("limit", self.page_objects)), self.page_objects)
         if end >= len(pods):
             return pods[begin:], {}
         return pods[begin:end], {"continue": str(end), "remainingItemCount": len(pods) - end}

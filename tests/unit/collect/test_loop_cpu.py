@@ -89,7 +89,9 @@ async def test_only_a_brief_read_is_on_the_cpu_of_the_loop(
 async def test_a_read_for_which_the_loop_waits_no_more_is_let_go(one: int) -> None:
     """It may take long, and the CPU of the loop with it."""
     pool = ReadPool(timeout_seconds=20.0)
-    await pool.run("pod", lambda: None, "a file")
+    os.sched_setaffinity(0, CPUS)
+    await pool.run("pod", lambda: None, "a file")  # its thread inherits the CPUs of the loop
+    os.sched_setaffinity(0, {one})
     while os.sched_getaffinity(await pool.run_brief("pod", threading.get_native_id, "a")) != {one}:
         pool._waits_after = 0.0
     release = threading.Event()
