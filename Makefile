@@ -29,7 +29,7 @@ WITH_AGENT = $(AGENT_FOLDERS) $(filter-out $(addsuffix %,$(AGENT_FOLDERS)),$(sor
   grep -rlE --include='*.py' --exclude-dir=support '\<lab[.](start_)?agent\>' tests))))
 
 # Most tests wait for something (a kubelet's back-off, an agent's start), so one more runs than can.
-export PYTEST_XDIST_AUTO_NUM_WORKERS ?= $(shell echo $$((1 + $$(nproc))))
+export PYTEST_XDIST_AUTO_NUM_WORKERS ?= $(shell echo $$((2 + $$(nproc))))
 
 .DEFAULT_GOAL := help
 .PHONY: help venv demo test test-again test-compiled coverage test-hardened examples interop fuzz soak soak-connections churn e2e e2e-vm hostile trace bench bench-check bench-record lint proto proto-check proto-compat proto-release constraints requirements sbom reference wheel packages-check clean

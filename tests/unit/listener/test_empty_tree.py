@@ -24,7 +24,7 @@ PATHS = st.lists(NAMES, min_size=1, max_size=5).map("/".join)
 def test_only_a_tree_without_files_is_removed_and_no_file_ever(
     directories: list[str], files: list[str]
 ) -> None:
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:  # not beside disk writes
         top, before = Path(folder, "tree"), open_descriptors()
         top.mkdir()
         for one in directories:
