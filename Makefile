@@ -28,7 +28,7 @@ AGENT_FOLDERS := tests/integration/ tests/security/
 WITH_AGENT = $(AGENT_FOLDERS) $(filter-out $(addsuffix %,$(AGENT_FOLDERS)),$(sort $(dir $(shell \
   grep -rlE --include='*.py' --exclude-dir=support '\<lab[.](start_)?agent\>' tests))))
 
-# Most tests wait for something (a kubelet's back-off, an agent's start), so one more runs than can.
+# Most tests wait for something (a kubelet's back-off, an agent's start), so two more run than can.
 export PYTEST_XDIST_AUTO_NUM_WORKERS ?= $(shell echo $$((2 + $$(nproc))))
 
 .DEFAULT_GOAL := help
