@@ -1,14 +1,15 @@
 """Detects stalls of the event loop, logs the stack trace, and fails liveness meanwhile.
 
-A thread of its own asks the loop for a sign of life and waits for it. The thread runs while the
+A thread of its own asks the loop for a sign of life and looks for it. The thread runs while the
 loop is in a system call or in Python code; C code that never gives up the interpreter's lock stops
-it too.
+it too. The two share no lock: a loop that stalls while it holds one would stop the thread as well.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import sys
 import threading
 import time
@@ -17,6 +18,7 @@ import traceback
 _LOG = logging.getLogger(__name__)
 
 _BEAT_SECONDS = 1.0
+_LOOK_SECONDS = 0.05
 _MAX_FRAMES = 30
 
 
@@ -32,8 +34,8 @@ class Watchdog:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._loop_thread = 0
         self._stopping = threading.Event()
-        self._turned = threading.Event()
         self._asked_at = 0.0
+        self._turned_at = 0.0
         self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
         self._lag_seconds = 0.0
         self._stalled = False
@@ -48,11 +50,10 @@ class Watchdog:
     def stop(self) -> None:
         """Watch no more."""
         self._stopping.set()
-        self._turned.set()
 
     def lag_seconds(self) -> float:
         """Return how long the last sign of life took, or how long one is waited for now."""
-        waiting = 0.0 if self._turned.is_set() else time.monotonic() - self._asked_at
+        waiting = 0.0 if self._has_turned else time.monotonic() - self._asked_at
         return max(self._lag_seconds, waiting)
 
     def problem(self) -> str:
@@ -61,25 +62,38 @@ class Watchdog:
             return ""
         return f"the event loop has not turned for {time.monotonic() - self._asked_at:.0f} s"
 
+    @property
+    def _has_turned(self) -> bool:
+        return self._turned_at >= self._asked_at
+
     def _watch(self) -> None:
         while not self._stopping.is_set():
             self._asked_at = time.monotonic()
-            self._turned.clear()
             if not self._ask():
                 return
-            if not self._turned.wait(self._stall_seconds):
+            self._stopping.wait(min(_BEAT_SECONDS, self._stall_seconds))
+            self._look(self._asked_at + self._stall_seconds)
+            if not (self._has_turned or self._stopping.is_set()):
                 self._wait_out_a_stall()
-            self._lag_seconds = time.monotonic() - self._asked_at
-            self._stopping.wait(_BEAT_SECONDS)
+            self._lag_seconds = self._turned_at - self._asked_at
 
     def _ask(self) -> bool:
         """Ask the loop for a sign of life; return False if it is closed."""
         assert self._loop is not None  # noqa: S101 - `start` set it
         try:
-            self._loop.call_soon_threadsafe(self._turned.set)
+            self._loop.call_soon_threadsafe(self._turn)
         except RuntimeError:
             return False
         return True
+
+    def _turn(self) -> None:
+        """Give the sign of life. On the loop."""
+        self._turned_at = time.monotonic()
+
+    def _look(self, until: float = math.inf) -> None:
+        """Return once the sign of life is there, the time is over, or the watch ends."""
+        while not (self._has_turned or self._stopping.is_set()) and time.monotonic() < until:
+            self._stopping.wait(_LOOK_SECONDS)
 
     def _wait_out_a_stall(self) -> None:
         # Before the log line: the loop may wait for the reader of the log.
@@ -90,11 +104,11 @@ class Watchdog:
             time.monotonic() - self._asked_at,
             self._where(),
         )
-        self._turned.wait()
+        self._look()
         self._stalled = False
         if not self._stopping.is_set():
             _LOG.warning(
-                "agent: the event loop runs again, after %.1f s", time.monotonic() - self._asked_at
+                "agent: the event loop runs again, after %.1f s", self._turned_at - self._asked_at
             )
 
     def _where(self) -> str:
