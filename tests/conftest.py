@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Iterator
 
@@ -18,6 +19,22 @@ os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 # A loaded machine takes half a second for what takes a millisecond: no example has a deadline.
 settings.register_profile("any-machine", deadline=None)
 settings.load_profile("any-machine")
+
+
+_GROUP = re.compile(r"@[\w-]+$")
+"""What pytest-xdist appends to the name of a test that has the mark `xdist_group`."""
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Keep the names of failed tests without groups, so that a run without workers finds them.
+
+    With names that it does not find, `--last-failed` runs all tests.
+    """
+    cache = session.config.cache
+    if cache is not None and not hasattr(session.config, "workerinput"):
+        failed = cache.get("cache/lastfailed", {})
+        cache.set("cache/lastfailed", {_GROUP.sub("", name): True for name in failed})
 
 
 @pytest.fixture
