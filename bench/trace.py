@@ -28,6 +28,7 @@ from tests.support.nodes.dpdk_node import podresources
 
 _PROGRAM = Path(__file__).with_name("traced_agent.py")
 _CALLS = 20
+_TRIES = 3
 _WARM_UP = 10
 _WAIT_SECONDS = 30.0
 _SETTLE_SECONDS = 0.05
@@ -90,7 +91,11 @@ class Traced:
         return self._way(lambda n: self.generator.ask("kept", method, n, own_pid=own_pid))
 
     def _way(self, ask: Callable[[int], object]) -> Way:
+        """Return the shortest of some ways: the load of the machine adds iterations of the loop."""
         ask(_WARM_UP)
+        return min((self._one_way(ask) for _ in range(_TRIES)), key=lambda way: way.own_calls)
+
+    def _one_way(self, ask: Callable[[int], object]) -> Way:
         time.sleep(_SETTLE_SECONDS)
         self.output.unlink(missing_ok=True)
         os.kill(self.pid, signal.SIGUSR1)
