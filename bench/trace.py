@@ -91,11 +91,19 @@ class Traced:
         return self._way(lambda n: self.generator.ask("kept", method, n, own_pid=own_pid))
 
     def _way(self, ask: Callable[[int], object]) -> Way:
-        """Return the shortest of some ways: the load of the machine adds iterations of the loop."""
+        """Return what is common to some ways: the load of the machine only adds to each."""
         ask(_WARM_UP)
-        return min((self._one_way(ask) for _ in range(_TRIES)), key=lambda way: way.own_calls)
+        counted = [self._count(ask) for _ in range(_TRIES)]
+        functions = tuple(
+            (file, name, number / _CALLS)
+            for file, name, number in _fewest([one["functions"] for one in counted])
+            if number * 2 >= _CALLS
+        )
+        own = sum(number for file, _, number in functions if file.startswith(_AGENT))
+        calls = sum(number for _, _, number in functions)
+        return Way(calls, own, min(one["moves"] for one in counted) / _CALLS, functions)
 
-    def _one_way(self, ask: Callable[[int], object]) -> Way:
+    def _count(self, ask: Callable[[int], object]) -> dict[str, Any]:
         time.sleep(_SETTLE_SECONDS)
         self.output.unlink(missing_ok=True)
         os.kill(self.pid, signal.SIGUSR1)
@@ -103,15 +111,16 @@ class Traced:
         ask(_CALLS)
         time.sleep(_SETTLE_SECONDS)
         os.kill(self.pid, signal.SIGUSR2)
-        counted = _read(self.output)
-        functions = tuple(
-            (file, name, number / _CALLS)
-            for file, name, number in counted["functions"]
-            if number * 2 >= _CALLS
-        )
-        own = sum(number for file, _, number in functions if file.startswith(_AGENT))
-        calls = sum(number for _, _, number in functions)
-        return Way(calls, own, counted["moves"] / _CALLS, functions)
+        return _read(self.output)
+
+
+def _fewest(counted: list[list[tuple[str, str, int]]]) -> list[tuple[str, str, int]]:
+    """Return the functions of the first count that are in all, with the smallest number."""
+    others = [{(file, name): number for file, name, number in one} for one in counted[1:]]
+    return [
+        (file, name, min(number, *(one.get((file, name), 0) for one in others)))
+        for file, name, number in counted[0]
+    ]
 
 
 @contextmanager

@@ -12,10 +12,11 @@ from tests.support.lab.observing import needs_lab
 
 pytestmark = [pytest.mark.root, needs_lab]
 
-GET_POD_CALLS, GET_POD_FILES = 72, 21
-GET_CPU_INFO_CALLS, GET_CPU_INFO_FILES = 84, 24
-"""Python calls in the agent's own code, and its files, as maxima. With those of the standard
-library GetCPUInfo takes fewer than a hundred, but how many is the load of the machine's."""
+GET_POD_CALLS, GET_POD_FILES = 74, 21
+GET_CPU_INFO_CALLS, GET_CPU_INFO_FILES = 86, 24
+"""Python calls in the agent's own code, and its files, as maxima. A quiet machine has 72 and 84
+calls; on a loaded one a call takes an iteration of the loop more. With those of the standard
+library GetCPUInfo takes fewer than a hundred."""
 _PACKAGES_OF_A_CALL = Counter(
     api=2,
     collect=3,
