@@ -31,7 +31,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
     With names that it does not find, `--last-failed` runs all tests.
     """
-    cache = session.config.cache
+    cache = getattr(session.config, "cache", None)  # -p no:cacheprovider
     if cache is not None and not hasattr(session.config, "workerinput"):
         failed = cache.get("cache/lastfailed", {})
         cache.set("cache/lastfailed", {_GROUP.sub("", name): True for name in failed})
